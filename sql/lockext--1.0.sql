@@ -1,0 +1,229 @@
+/* sql/lockext--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION lockext" to load this file. \quit
+
+--
+-- The lock table.  One row per (domain, key); the domain's master lock has the
+-- empty key.  All columns are plain, so that the table has no TOAST table and
+-- updates stay HOT.  gen orders the versions of a row (src/store.c).
+--
+CREATE TABLE lockext_lock (
+	gen bigint NOT NULL,
+	token bigint NOT NULL,
+	acquired_at timestamptz NOT NULL,
+	dboid oid NOT NULL,
+	owner oid NOT NULL,
+	pid integer NOT NULL,
+	scope "char" NOT NULL,
+	domain text COLLATE "C" NOT NULL,
+	key text COLLATE "C" NOT NULL,
+	calling_fn text COLLATE "C" NOT NULL,
+	application_name text COLLATE "C" NOT NULL,
+	timeout_ms bigint,
+	expires_at timestamptz,
+	released_at timestamptz,
+	client_addr inet,
+	data jsonb,
+	-- also the replica identity, for publications FOR ALL TABLES
+	CONSTRAINT lockext_lock_pkey PRIMARY KEY (domain, key, gen)
+)
+USING heap
+WITH (fillfactor = 70, vacuum_truncate = off);
+
+ALTER TABLE lockext_lock
+	ALTER COLUMN domain SET STORAGE PLAIN,
+	ALTER COLUMN key SET STORAGE PLAIN,
+	ALTER COLUMN calling_fn SET STORAGE PLAIN,
+	ALTER COLUMN application_name SET STORAGE PLAIN,
+	ALTER COLUMN client_addr SET STORAGE PLAIN,
+	ALTER COLUMN data SET STORAGE PLAIN;
+
+COMMENT ON TABLE lockext_lock IS
+'lockext: the locks, held and ended; read lockext_held instead';
+
+-- tokens are capabilities, so nobody reads the table directly
+REVOKE ALL ON TABLE lockext_lock FROM PUBLIC;
+
+CREATE FUNCTION lockext_refuse_write() RETURNS trigger
+AS 'MODULE_PATHNAME', 'lockext_refuse_write'
+LANGUAGE C;
+
+COMMENT ON FUNCTION lockext_refuse_write() IS
+'lockext: trigger of the lock table; refuses every change that does not come from a lockext function';
+
+REVOKE ALL ON FUNCTION lockext_refuse_write() FROM PUBLIC;
+
+CREATE TRIGGER lockext_refuse_write
+BEFORE INSERT OR UPDATE OR DELETE ON lockext_lock
+FOR EACH ROW EXECUTE FUNCTION lockext_refuse_write();
+
+CREATE TRIGGER lockext_refuse_truncate
+BEFORE TRUNCATE ON lockext_lock
+FOR EACH STATEMENT EXECUTE FUNCTION lockext_refuse_write();
+
+ALTER TABLE lockext_lock ENABLE ALWAYS TRIGGER lockext_refuse_write;
+ALTER TABLE lockext_lock ENABLE ALWAYS TRIGGER lockext_refuse_truncate;
+
+COMMENT ON TRIGGER lockext_refuse_write ON lockext_lock IS
+'refuses direct changes; drops rows that arrive by logical replication';
+COMMENT ON TRIGGER lockext_refuse_truncate ON lockext_lock IS
+'refuses TRUNCATE';
+
+--
+-- Result types
+--
+CREATE TYPE lock_result AS (
+	key text,
+	domain text,
+	acquired boolean,
+	reason text,
+	calling_fn text,
+	acquired_at timestamptz,
+	timeout numeric,
+	expires_at timestamptz,
+	token bigint,
+	waited_ms bigint,
+	holder jsonb
+);
+
+COMMENT ON TYPE lock_result IS
+'outcome of lock_acquire() and lock_renew()';
+COMMENT ON COLUMN lock_result.key IS 'null for a master lock';
+COMMENT ON COLUMN lock_result.reason IS 'null if acquired, else held, busy or lost';
+COMMENT ON COLUMN lock_result.timeout IS 'lifetime in seconds; null: never expires';
+COMMENT ON COLUMN lock_result.token IS 'fencing token: rises with each acquisition of the key';
+COMMENT ON COLUMN lock_result.holder IS 'if not acquired: who stands in the way';
+
+CREATE TYPE lock_info AS (
+	key text,
+	domain text,
+	master boolean,
+	held boolean,
+	owner text,
+	scope text,
+	calling_fn text,
+	acquired_at timestamptz,
+	timeout numeric,
+	expires_at timestamptz,
+	token bigint,
+	pid integer,
+	application_name text,
+	client_addr inet,
+	data jsonb,
+	waiters integer
+);
+
+COMMENT ON TYPE lock_info IS
+'state of a lock, as lock_check() and lockext_held show it';
+COMMENT ON COLUMN lock_info.token IS
+'null for roles without the privileges of the owner or of pg_read_all_stats';
+COMMENT ON COLUMN lock_info.client_addr IS 'shown like token';
+COMMENT ON COLUMN lock_info.data IS 'shown like token';
+
+--
+-- Functions.  All are volatile and none is strict; what changes locks is
+-- parallel unsafe.
+--
+CREATE FUNCTION lock_acquire(
+	key text,
+	timeout integer DEFAULT NULL,
+	wait_ms integer DEFAULT 0,
+	scope text DEFAULT 'lease',
+	calling_fn text DEFAULT NULL,
+	domain text DEFAULT '',
+	master boolean DEFAULT false,
+	data jsonb DEFAULT NULL
+) RETURNS lock_result
+AS 'MODULE_PATHNAME', 'lockext_acquire'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lock_acquire(text, integer, integer, text, text, text, boolean, jsonb) IS
+'take the lock if it is free, for timeout seconds; one row, whether acquired or not; takes effect at commit';
+
+CREATE FUNCTION lock_try(
+	key text,
+	timeout integer DEFAULT NULL,
+	scope text DEFAULT 'lease',
+	domain text DEFAULT '',
+	master boolean DEFAULT false
+) RETURNS bigint
+AS 'MODULE_PATHNAME', 'lockext_try'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lock_try(text, integer, text, text, boolean) IS
+'take the lock if it is free, for timeout seconds; the fencing token, or null';
+
+CREATE FUNCTION lock_release(
+	key text,
+	token bigint DEFAULT NULL,
+	domain text DEFAULT '',
+	master boolean DEFAULT false
+) RETURNS boolean
+AS 'MODULE_PATHNAME', 'lockext_release'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lock_release(text, bigint, text, boolean) IS
+'end the lock at commit; false if it is not there, has expired, or is another owner''s or another token''s';
+
+CREATE FUNCTION lock_renew(
+	key text,
+	timeout integer,
+	token bigint DEFAULT NULL,
+	domain text DEFAULT '',
+	master boolean DEFAULT false
+) RETURNS lock_result
+AS 'MODULE_PATHNAME', 'lockext_renew'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lock_renew(text, integer, bigint, text, boolean) IS
+'let the lock live for timeout seconds from now; reason lost if it is no longer ours';
+
+CREATE FUNCTION lock_check(
+	key text,
+	domain text DEFAULT '',
+	master boolean DEFAULT false
+) RETURNS lock_info
+AS 'MODULE_PATHNAME', 'lockext_check'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION lock_check(text, text, boolean) IS
+'state of the lock at this moment; one row, held is false if it is free; read-only';
+
+CREATE FUNCTION lock_break(
+	key text,
+	wait_ms integer DEFAULT 0,
+	domain text DEFAULT '',
+	master boolean DEFAULT false
+) RETURNS boolean
+AS 'MODULE_PATHNAME', 'lockext_break'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lock_break(text, integer, text, boolean) IS
+'end anybody''s lock at commit; false if nobody holds it; 55P03 if an open transaction is in the way';
+
+-- ends other roles' locks: for those an administrator grants it to
+REVOKE ALL ON FUNCTION lock_break(text, integer, text, boolean) FROM PUBLIC;
+
+CREATE FUNCTION lockext_held() RETURNS SETOF lock_info
+AS 'MODULE_PATHNAME', 'lockext_held'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+
+COMMENT ON FUNCTION lockext_held() IS
+'every lock held at this moment; see the view of the same name';
+
+CREATE VIEW lockext_held AS SELECT * FROM lockext_held();
+
+COMMENT ON VIEW lockext_held IS
+'every lock held at this moment, in this database';
+
+GRANT SELECT ON lockext_held TO PUBLIC;
+
+-- Say so once if the library is not preloaded.
+CREATE FUNCTION lockext_note_preload() RETURNS void
+AS 'MODULE_PATHNAME', 'lockext_note_preload'
+LANGUAGE C;
+
+SELECT lockext_note_preload();
+
+DROP FUNCTION lockext_note_preload();

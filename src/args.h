@@ -1,0 +1,27 @@
+/*
+ * args.h
+ *		Reading and checking the arguments of SQL functions.
+ */
+#ifndef LOCKEXT_ARGS_H
+#define LOCKEXT_ARGS_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "names.h"
+#include "utils/jsonb.h"
+
+/* The greatest size of a lock's data, in bytes of jsonb. */
+#define LOCKEXT_MAX_DATA_BYTES 1024
+
+extern void lockext_arg_name(FunctionCallInfo fcinfo, int key, int domain, int master,
+							 LockName *name);
+extern int64 lockext_arg_timeout(FunctionCallInfo fcinfo, int n);
+extern int64 lockext_arg_token(FunctionCallInfo fcinfo, int n);
+extern void lockext_arg_scope(FunctionCallInfo fcinfo, int n);
+extern void lockext_arg_wait(FunctionCallInfo fcinfo, int n);
+extern text *lockext_arg_calling_fn(FunctionCallInfo fcinfo, int n);
+extern Jsonb *lockext_arg_data(FunctionCallInfo fcinfo, int n);
+extern void lockext_must_be_able_to_write(const char *function);
+
+#endif							/* LOCKEXT_ARGS_H */

@@ -1,0 +1,109 @@
+/*
+ * compat.h
+ *		Differences between the supported server versions (15 to 18).
+ *
+ * The only file that looks at PG_VERSION_NUM.  Each wrapper has the shape of
+ * the newest server's API; older servers are adapted to it.
+ */
+#ifndef LOCKEXT_COMPAT_H
+#define LOCKEXT_COMPAT_H
+
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "executor/executor.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "storage/sinvaladt.h"
+#include "utils/wait_event.h"
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "lockext supports PostgreSQL 15 to 18"
+#endif
+
+/* 16: an update tells "all indexes" and "summarizing indexes only" apart. */
+#if PG_VERSION_NUM < 160000
+typedef bool TU_UpdateIndexes;
+#define TU_None false
+#define TU_All true
+#endif
+
+static inline void
+compat_insert_index_tuples(ResultRelInfo *relinfo, TupleTableSlot *slot,
+						   EState *estate, TU_UpdateIndexes which)
+{
+#if PG_VERSION_NUM < 160000
+	(void) which;
+	(void) ExecInsertIndexTuples(relinfo, slot, estate, false, false, NULL, NIL);
+#else
+	(void) ExecInsertIndexTuples(relinfo, slot, estate, false, false, NULL, NIL,
+								 which == TU_Summarizing);
+#endif
+}
+
+/* 18: index scans can be instrumented. */
+static inline IndexScanDesc
+compat_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM < 180000
+	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#else
+	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
+#endif
+}
+
+/* 17: LockHeldByMe() and LockOrStrongerHeldByMe() became one. */
+static inline bool
+compat_lock_held_by_me(const LOCKTAG *tag, LOCKMODE mode)
+{
+#if PG_VERSION_NUM < 170000
+	return LockHeldByMe(tag, mode);
+#else
+	return LockHeldByMe(tag, mode, false);
+#endif
+}
+
+/* 17: backend IDs became proc numbers. */
+static inline PGPROC *
+compat_vxid_get_proc(VirtualTransactionId vxid)
+{
+#if PG_VERSION_NUM < 170000
+	return BackendIdGetProc(vxid.backendId);
+#else
+	return ProcNumberGetProc(vxid.procNumber);
+#endif
+}
+
+/* 17: the virtual transaction moved into a struct of its own. */
+static inline LocalTransactionId
+compat_proc_lxid(PGPROC *proc)
+{
+#if PG_VERSION_NUM < 170000
+	return proc->lxid;
+#else
+	return proc->vxid.lxid;
+#endif
+}
+
+/* 17: extensions can name their wait events. */
+static inline uint32
+compat_wait_event(const char *name)
+{
+#if PG_VERSION_NUM < 170000
+	(void) name;
+	return PG_WAIT_EXTENSION;
+#else
+	return WaitEventExtensionNew(name);
+#endif
+}
+
+/* 17: the module magic is unchanged, but 18 can carry name and version. */
+#if PG_VERSION_NUM >= 180000
+#define LOCKEXT_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "lockext", .version = "1.0")
+#else
+#define LOCKEXT_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+#endif							/* LOCKEXT_COMPAT_H */

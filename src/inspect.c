@@ -1,0 +1,105 @@
+/*
+ * inspect.c
+ *		Looking without touching: lock_check() and lockext_held().
+ *
+ * Both see what is committed and what this transaction did, at the moment of
+ * the call rather than of the transaction's snapshot, take no predicate locks,
+ * and work in read-only transactions and on a standby.
+ */
+#include "postgres.h"
+
+#include "args.h"
+#include "result.h"
+#include "store.h"
+
+#include "access/tableam.h"
+#include "access/xlog.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+PG_FUNCTION_INFO_V1(lockext_check);
+PG_FUNCTION_INFO_V1(lockext_held);
+
+/* lock_check(key, domain, master): one lock_info, held = false if nobody holds it */
+Datum
+lockext_check(PG_FUNCTION_ARGS)
+{
+	LockName	name;
+	LockTable	table;
+	LockRow		row;
+	bool		held = false;
+	Datum		info;
+
+	lockext_arg_name(fcinfo, 0, 1, 2, &name);
+
+	(void) lockext_table_open(&table, fcinfo->flinfo->fn_oid, AccessShareLock, true);
+	if (lockext_row_find(&table, &name, &row))
+	{
+		lockext_row_must_be_sound(&name, &row);
+		held = lockext_row_live(&row, GetCurrentTimestamp());
+	}
+	info = lockext_form_info(fcinfo, &name, held ? &row : NULL);
+	lockext_table_close(&table, AccessShareLock);
+	PG_RETURN_DATUM(info);
+}
+
+/*
+ * The rows of one moment: each version is tested against one fresh snapshot.
+ * By hand, because a scan under that snapshot would take a predicate lock on
+ * the whole table in a serializable transaction.  Damaged rows are reported
+ * and passed over.
+ */
+static void
+put_held(LockTable *table, ReturnSetInfo *rsinfo)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TimestampTz now = GetCurrentTimestamp();
+	TableScanDesc scan = table_beginscan(table->rel, SnapshotAny, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, table->slot))
+	{
+		LockRow		row;
+		LockName	name;
+		Datum		values[LOCKEXT_INFO_COLUMNS];
+		bool		nulls[LOCKEXT_INFO_COLUMNS];
+
+		CHECK_FOR_INTERRUPTS();
+		if (!table_tuple_satisfies_snapshot(table->rel, table->slot, snapshot))
+			continue;
+		lockext_row_read(table->slot, &row);
+		if (row.damage != NULL)
+		{
+			ereport(WARNING,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("row (%u,%u) of the lock table is damaged",
+							ItemPointerGetBlockNumber(&row.tid),
+							ItemPointerGetOffsetNumber(&row.tid)),
+					 errdetail_internal("%s", row.damage)));
+			continue;
+		}
+		if (!lockext_row_live(&row, now))
+			continue;
+		lockext_name_set(&name, row.domain, row.key);
+		lockext_fill_info(&name, &row, values, nulls);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+}
+
+/* lockext_held(): every lock held now */
+Datum
+lockext_held(PG_FUNCTION_ARGS)
+{
+	LockTable	table;
+
+	InitMaterializedSRF(fcinfo, 0);
+	(void) lockext_table_open(&table, fcinfo->flinfo->fn_oid, AccessShareLock, true);
+	put_held(&table, (ReturnSetInfo *) fcinfo->resultinfo);
+	lockext_table_close(&table, AccessShareLock);
+	return (Datum) 0;
+}

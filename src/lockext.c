@@ -1,0 +1,73 @@
+/*
+ * lockext.c
+ *		Named, durable locks: what happens when the library is loaded, and the
+ *		parts of the extension that guard its own table.
+ */
+#include "postgres.h"
+
+#include "compat.h"
+#include "settings.h"
+#include "shared.h"
+#include "store.h"
+#include "worker.h"
+#include "xact.h"
+
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "replication/logicalworker.h"
+
+LOCKEXT_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+PG_FUNCTION_INFO_V1(lockext_refuse_write);
+PG_FUNCTION_INFO_V1(lockext_note_preload);
+
+void
+_PG_init(void)
+{
+	lockext_settings_init();
+	lockext_store_init();
+	lockext_xact_init();
+	if (process_shared_preload_libraries_in_progress)
+	{
+		lockext_shared_init();
+		lockext_launcher_register();
+	}
+}
+
+/*
+ * Trigger of the lock table.  Its rows are changed by lockext's functions,
+ * which fire no triggers, and by nobody else.  Rows that arrive by logical
+ * replication are another server's locks: they are dropped, so that a
+ * publication FOR ALL TABLES works.
+ */
+Datum
+lockext_refuse_write(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" can only be called as a trigger", "lockext_refuse_write")));
+
+	if (IsLogicalWorker() && TRIGGER_FIRED_FOR_ROW(((TriggerData *) fcinfo->context)->tg_event))
+		return PointerGetDatum(NULL);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the lock table can be changed by lockext's functions only"),
+			 errhint("Use lock_break() to end somebody else's lock.")));
+	return PointerGetDatum(NULL);
+}
+
+/* Called once, by CREATE EXTENSION. */
+Datum
+lockext_note_preload(PG_FUNCTION_ARGS)
+{
+	if (!lockext_shared_ready())
+		ereport(NOTICE,
+				(errmsg("lockext is not in shared_preload_libraries"),
+				 errdetail("Locks work and expire all the same, but rows of ended locks are not removed from the lock table.")));
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,62 @@
+/*
+ * names.h
+ *		Lock names and lock tags.
+ *
+ * A lock is named by (domain, key).  The master slot of a domain is stored
+ * under the empty key, which no lock with a key can have.
+ *
+ * Lock order, for all of lockext:
+ *	1. the KEY lock of a name, kept to the end of the transaction by whoever
+ *	   changes the lock's row;
+ *	2. the lock table (a heavyweight relation lock);
+ *	3. the primary key of the lock table;
+ *	4. shared.c's LWLock, under which nothing else is taken.
+ * A look without KEY takes 2 and 3 only and gives them back at once.
+ *
+ * Modes of KEY: guards RowShareLock, renewals ShareUpdateExclusiveLock (passes
+ * guards, excludes other renewals), everything else that changes the row
+ * ExclusiveLock.
+ */
+#ifndef LOCKEXT_NAMES_H
+#define LOCKEXT_NAMES_H
+
+#include "postgres.h"
+
+#include "storage/lock.h"
+
+/*
+ * The fourth field of our advisory lock tags, visible as objsubid in pg_locks.
+ * SQL-level advisory locks use 1 and 2.  Can be set at build time, so that a
+ * test can show what happens without exclusion.
+ */
+#ifndef LOCKEXT_KEY_CLASS
+#define LOCKEXT_KEY_CLASS 27755
+#endif
+
+#define LOCKEXT_MAX_KEY_BYTES 255
+#define LOCKEXT_MAX_DOMAIN_BYTES 255
+
+/* No name a user can give is this long: see lockext_floor_name(). */
+#define LOCKEXT_FLOOR_KEY_BYTES (LOCKEXT_MAX_KEY_BYTES + 1)
+
+#define LOCKEXT_KEY_GUARD RowShareLock
+#define LOCKEXT_KEY_RENEW ShareUpdateExclusiveLock
+#define LOCKEXT_KEY_CHANGE ExclusiveLock
+
+typedef struct LockName
+{
+	text	   *domain;
+	text	   *key;			/* empty for the master slot */
+	LOCKTAG		tag;			/* of the KEY lock */
+} LockName;
+
+extern void lockext_name_set(LockName *name, text *domain, text *key);
+extern bool lockext_name_is_master(const LockName *name);
+extern bool lockext_name_equals(const LockName *name, const text *domain, const text *key);
+extern char *lockext_name_display(const LockName *name);
+extern void lockext_floor_name(LockName *name);
+extern bool lockext_is_floor_key(const text *key);
+extern void lockext_relation_tag(LOCKTAG *tag, Oid relid);
+extern void lockext_database_tag(LOCKTAG *tag, Oid dboid);
+
+#endif							/* LOCKEXT_NAMES_H */

@@ -1,0 +1,38 @@
+/*
+ * result.h
+ *		The rows that lockext's functions return.
+ */
+#ifndef LOCKEXT_RESULT_H
+#define LOCKEXT_RESULT_H
+
+#include "postgres.h"
+
+#include "access/tupdesc.h"
+#include "fmgr.h"
+#include "keylock.h"
+#include "store.h"
+
+/* How an attempt to get or keep a lock ended. */
+typedef struct Outcome
+{
+	const char *reason;			/* NULL: acquired; else held, busy or lost */
+	LockRow		row;			/* acquired: ours; held: the holder's */
+	bool		row_valid;		/* row says who stands in the way */
+	Blocker		blocker;		/* busy: whose transaction does */
+} Outcome;
+
+#define LOCKEXT_REASON_HELD "held"
+#define LOCKEXT_REASON_BUSY "busy"
+#define LOCKEXT_REASON_LOST "lost"
+
+#define LOCKEXT_INFO_COLUMNS 16
+
+extern void lockext_outcome_row(Outcome *outcome, const LockRow *row);
+extern Datum lockext_form_result(FunctionCallInfo fcinfo, const LockName *name,
+								 text *calling_fn, const Outcome *outcome);
+extern void lockext_fill_info(const LockName *name, const LockRow *row,
+							  Datum *values, bool *nulls);
+extern Datum lockext_form_info(FunctionCallInfo fcinfo, const LockName *name,
+							   const LockRow *row);
+
+#endif							/* LOCKEXT_RESULT_H */

@@ -1,0 +1,704 @@
+/*
+ * store.c
+ *		The row store: the only file that touches the lock table.
+ *
+ * One row per name, updated for each acquisition and release and never deleted
+ * on the way, so that updates stay HOT and the cost of a cycle does not depend
+ * on how many went before.
+ *
+ * The primary key is (domain, key, gen).  gen says which version of a row came
+ * later where an update could not be HOT and so made a new index entry; it
+ * changes in no other case.  A look walks the entries of a name from the
+ * greatest gen down and stops at the first row it can see: under old snapshots
+ * a name may have thousands of dead entries, all of them behind that one.
+ * gen is a clock reading, so that the order holds across removal and
+ * reinsertion as well.  Uniqueness of a name is the KEY lock's job, not the
+ * index's.
+ *
+ * Rows are looked at under SnapshotSelf: what is committed at this instant and
+ * what this transaction did itself, whatever the isolation level, and without
+ * predicate locks.  Whoever holds KEY sees exactly one row or none.  Without
+ * KEY such a look can miss a row that moves while it looks, so a miss says
+ * nothing; lockext_row_find() then looks under a fresh MVCC snapshot.
+ *
+ * Access from here fires no triggers and checks no table privileges.
+ */
+#include "postgres.h"
+
+#include "compat.h"
+#include "keylock.h"
+#include "settings.h"
+#include "shared.h"
+#include "store.h"
+
+#include "access/heapam.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/relcache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define TABLE_NAME "lockext_lock"
+
+enum
+{
+	COL_GEN = 1,
+	COL_TOKEN,
+	COL_ACQUIRED_AT,
+	COL_DBOID,
+	COL_OWNER,
+	COL_PID,
+	COL_SCOPE,
+	COL_DOMAIN,
+	COL_KEY,
+	COL_CALLING_FN,
+	COL_APPLICATION_NAME,
+	COL_TIMEOUT_MS,
+	COL_EXPIRES_AT,
+	COL_RELEASED_AT,
+	COL_CLIENT_ADDR,
+	COL_DATA
+};
+
+#define NCOLS COL_DATA
+
+/* What a column must be; nullable ones come last. */
+static const struct
+{
+	Oid			type;
+	bool		nullable;
+	const char *name;
+}			columns[NCOLS] =
+{
+	{INT8OID, false, "gen"},
+	{INT8OID, false, "token"},
+	{TIMESTAMPTZOID, false, "acquired_at"},
+	{OIDOID, false, "dboid"},
+	{OIDOID, false, "owner"},
+	{INT4OID, false, "pid"},
+	{CHAROID, false, "scope"},
+	{TEXTOID, false, "domain"},
+	{TEXTOID, false, "key"},
+	{TEXTOID, false, "calling_fn"},
+	{TEXTOID, false, "application_name"},
+	{INT8OID, true, "timeout_ms"},
+	{TIMESTAMPTZOID, true, "expires_at"},
+	{TIMESTAMPTZOID, true, "released_at"},
+	{INETOID, true, "client_addr"},
+	{JSONBOID, true, "data"}
+};
+
+/*
+ * Which table the functions of an extension work on, and which tables were
+ * found to have the shape expected here.  Forgotten on every relcache
+ * invalidation that concerns the table.
+ */
+#define CACHE_SIZE 16
+static struct
+{
+	Oid			fn_oid;
+	Oid			relid;
+}			cache[CACHE_SIZE];
+static int	cached = 0;
+static Oid	checked_relid = InvalidOid;
+
+static void
+forget_table(Datum arg, Oid relid)
+{
+	if (OidIsValid(relid) && relid != checked_relid &&
+		(cached == 0 || relid != cache[0].relid))
+		return;
+	cached = 0;
+	checked_relid = InvalidOid;
+}
+
+void
+lockext_store_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_table, (Datum) 0);
+}
+
+/* ---------- the table ---------- */
+
+/*
+ * The lock table in a schema; raises 42P01 if there is none, as happens when
+ * the extension is dropped while its functions run.
+ */
+Oid
+lockext_table_in_schema(Oid nspoid)
+{
+	Oid			relid = OidIsValid(nspoid) ? get_relname_relid(TABLE_NAME, nspoid) : InvalidOid;
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("lock table \"%s\" does not exist", TABLE_NAME),
+				 errhint("The extension \"lockext\" was dropped or is not complete.")));
+	return relid;
+}
+
+/* The lock table beside the given function, that is, in its schema. */
+Oid
+lockext_table_oid(Oid fn_oid)
+{
+	Oid			relid;
+
+	for (int i = 0; i < cached; i++)
+		if (cache[i].fn_oid == fn_oid)
+			return cache[i].relid;
+
+	relid = lockext_table_in_schema(get_func_namespace(fn_oid));
+	if (cached == CACHE_SIZE || (cached > 0 && cache[0].relid != relid))
+		cached = 0;
+	cache[cached].fn_oid = fn_oid;
+	cache[cached].relid = relid;
+	cached++;
+	return relid;
+}
+
+/* Somebody with the rights to do so may have altered the table. */
+static void
+check_shape(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+	bool		good;
+
+	if (RelationGetRelid(rel) == checked_relid)
+		return;
+
+	good = rel->rd_rel->relkind == RELKIND_RELATION &&
+		rel->rd_tableam == GetHeapamTableAmRoutine() &&
+		desc->natts == NCOLS;
+	for (int i = 0; good && i < NCOLS; i++)
+		good = !TupleDescAttr(desc, i)->attisdropped &&
+			TupleDescAttr(desc, i)->atttypid == columns[i].type;
+	if (!good)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("lock table \"%s\" was altered", RelationGetRelationName(rel)),
+				 errhint("Undo the change, or drop and create the extension \"lockext\" again.")));
+	checked_relid = RelationGetRelid(rel);
+}
+
+bool
+lockext_table_open_relid(LockTable *table, Oid relid, LOCKMODE mode, bool wait)
+{
+	if (wait)
+		LockRelationOid(relid, mode);
+	else if (!ConditionalLockRelationOid(relid, mode))
+		return false;
+
+	table->mode = mode;
+	table->rel = try_relation_open(relid, NoLock);
+	if (table->rel == NULL)
+		UnlockRelationOid(relid, mode);
+	else
+	{
+		check_shape(table->rel);
+		table->slot = table_slot_create(table->rel, NULL);
+	}
+	return true;
+}
+
+/*
+ * Open the lock table beside the given function and lock it.  False if the
+ * lock cannot be had without waiting and wait is false.
+ */
+bool
+lockext_table_open(LockTable *table, Oid fn_oid, LOCKMODE mode, bool wait)
+{
+	for (;;)
+	{
+		Oid			relid = lockext_table_oid(fn_oid);
+
+		if (!lockext_table_open_relid(table, relid, mode, wait))
+			return false;
+
+		/* getting the lock may have brought news: is it still the one? */
+		if (table->rel != NULL)
+		{
+			if (lockext_table_oid(fn_oid) == relid)
+				return true;
+			lockext_table_close(table, mode);
+		}
+		cached = 0;
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* unlock: the mode to give back, or NoLock to keep the lock for the transaction. */
+void
+lockext_table_close(LockTable *table, LOCKMODE unlock)
+{
+	ExecDropSingleTupleTableSlot(table->slot);
+	table_close(table->rel, unlock);
+}
+
+/*
+ * Open the index to look names up with.  Its OID changes with REINDEX
+ * CONCURRENTLY, so it is asked for each time.  Returns NULL if it cannot be
+ * locked at once and wait is false.
+ */
+static Relation
+open_index(LockTable *table, bool wait)
+{
+	Oid			indexid;
+	Relation	index;
+	Form_pg_index form;
+
+	if (!table->rel->rd_indexvalid)
+		list_free(RelationGetIndexList(table->rel));
+	indexid = table->rel->rd_pkindex;
+	if (!OidIsValid(indexid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("lock table \"%s\" has no valid primary key",
+						RelationGetRelationName(table->rel)),
+				 errhint("Drop and create the extension \"lockext\" again.")));
+
+	if (!wait && !ConditionalLockRelationOid(indexid, AccessShareLock))
+		return NULL;
+	index = index_open(indexid, wait ? AccessShareLock : NoLock);
+
+	form = index->rd_index;
+	if (form->indnkeyatts != 3 ||
+		form->indkey.values[0] != COL_DOMAIN ||
+		form->indkey.values[1] != COL_KEY ||
+		form->indkey.values[2] != COL_GEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("primary key of lock table \"%s\" was altered",
+						RelationGetRelationName(table->rel)),
+				 errhint("Drop and create the extension \"lockext\" again.")));
+	return index;
+}
+
+/* ---------- looking ---------- */
+
+/*
+ * The newest version of the name's row that the snapshot shows goes into the
+ * table's slot.  mvcc, if given, decides instead of the scan's own snapshot:
+ * tested by hand, it takes no predicate locks.
+ */
+static bool
+scan_name(LockTable *table, Relation index, const LockName *name,
+		  Snapshot snapshot, Snapshot mvcc, LockRow *row)
+{
+	ScanKeyData keys[2];
+	IndexScanDesc scan;
+	bool		found = false;
+
+	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ, PointerGetDatum(name->domain));
+	ScanKeyEntryInitialize(&keys[1], 0, 2, BTEqualStrategyNumber, InvalidOid,
+						   C_COLLATION_OID, F_TEXTEQ, PointerGetDatum(name->key));
+
+	scan = compat_index_beginscan(table->rel, index, snapshot, 2);
+	index_rescan(scan, keys, 2, NULL, 0);
+	while (index_getnext_slot(scan, BackwardScanDirection, table->slot))
+	{
+		if (mvcc != NULL &&
+			!table_tuple_satisfies_snapshot(table->rel, table->slot, mvcc))
+			continue;
+		lockext_row_read(table->slot, row);
+
+		/* a damaged index must not hand us another lock's row */
+		if (row->damage == NULL && !lockext_name_equals(name, row->domain, row->key))
+			continue;
+		found = true;
+		break;
+	}
+	index_endscan(scan);
+	return found;
+}
+
+/*
+ * Look for the name's row: *found tells whether there is one.  Without KEY,
+ * not found means only that it has to be looked for better.  Returns false if
+ * the index could not be locked without waiting and wait is false.
+ */
+bool
+lockext_row_look(LockTable *table, const LockName *name, bool wait,
+				 LockRow *row, bool *found)
+{
+	Relation	index = open_index(table, wait);
+
+	if (index == NULL)
+		return false;
+	*found = scan_name(table, index, name, SnapshotSelf, NULL, row);
+	index_close(index, AccessShareLock);
+	return true;
+}
+
+/*
+ * Find the name's newest committed row, or the one this transaction made.
+ * Needs no KEY, takes none, and never misses a row; on a standby too.
+ */
+bool
+lockext_row_find(LockTable *table, const LockName *name, LockRow *row)
+{
+	Relation	index = open_index(table, true);
+	bool		found = false;
+
+	if (!RecoveryInProgress())
+		found = scan_name(table, index, name, SnapshotSelf, NULL, row);
+	if (!found)
+	{
+		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+		/*
+		 * On a standby an index scan must be under an MVCC snapshot, since
+		 * replay does not wait for the pins of others.  There are no
+		 * serializable transactions there.
+		 */
+		if (RecoveryInProgress())
+			found = scan_name(table, index, name, snapshot, NULL, row);
+		else
+			found = scan_name(table, index, name, SnapshotAny, snapshot, row);
+		UnregisterSnapshot(snapshot);
+	}
+	index_close(index, AccessShareLock);
+	return found;
+}
+
+/* What makes a row unusable, or NULL.  The values were read before. */
+static const char *
+row_damage(const LockRow *row)
+{
+	if (row->token < 0 || row->token >= LOCKEXT_MAX_TOKEN)
+		return "Its token is out of range.";
+	if (row->scope != LOCKEXT_SCOPE_LEASE)
+		return "Its scope is unknown.";
+	if (!OidIsValid(row->owner))
+		return "Its owner is not a role.";
+	if (TIMESTAMP_NOT_FINITE(row->acquired_at) ||
+		TIMESTAMP_IS_NOBEGIN(row->expires_at) ||
+		TIMESTAMP_IS_NOBEGIN(row->released_at))
+		return "One of its timestamps is infinite.";
+	if ((row->timeout_ms == -1) != (row->expires_at == DT_NOEND) || row->timeout_ms < -1)
+		return "Its timeout and its end do not agree.";
+	if (VARSIZE_ANY_EXHDR(row->domain) > LOCKEXT_MAX_DOMAIN_BYTES ||
+		VARSIZE_ANY_EXHDR(row->key) > LOCKEXT_FLOOR_KEY_BYTES)
+		return "Its name is too long.";
+	return NULL;
+}
+
+/* Take a row apart, and say in row->damage whether it can be trusted. */
+void
+lockext_row_read(TupleTableSlot *slot, LockRow *row)
+{
+	Datum	   *v;
+	bool	   *null;
+
+	slot_getallattrs(slot);
+	v = slot->tts_values;
+	null = slot->tts_isnull;
+
+	memset(row, 0, sizeof(*row));
+	row->tid = slot->tts_tid;
+	for (int i = 0; i < NCOLS; i++)
+	{
+		if (null[i] && !columns[i].nullable)
+		{
+			row->damage = psprintf("Its column \"%s\" is null.", columns[i].name);
+			return;
+		}
+	}
+
+	row->gen = DatumGetInt64(v[COL_GEN - 1]);
+	row->token = DatumGetInt64(v[COL_TOKEN - 1]);
+	row->acquired_at = DatumGetTimestampTz(v[COL_ACQUIRED_AT - 1]);
+	row->dboid = DatumGetObjectId(v[COL_DBOID - 1]);
+	row->owner = DatumGetObjectId(v[COL_OWNER - 1]);
+	row->pid = DatumGetInt32(v[COL_PID - 1]);
+	row->scope = DatumGetChar(v[COL_SCOPE - 1]);
+	row->domain = DatumGetTextPP(v[COL_DOMAIN - 1]);
+	row->key = DatumGetTextPP(v[COL_KEY - 1]);
+	row->calling_fn = DatumGetTextPP(v[COL_CALLING_FN - 1]);
+	row->application_name = DatumGetTextPP(v[COL_APPLICATION_NAME - 1]);
+	row->timeout_ms = null[COL_TIMEOUT_MS - 1] ? -1 : DatumGetInt64(v[COL_TIMEOUT_MS - 1]);
+	row->expires_at = null[COL_EXPIRES_AT - 1] ? DT_NOEND
+		: DatumGetTimestampTz(v[COL_EXPIRES_AT - 1]);
+	row->released_at = null[COL_RELEASED_AT - 1] ? DT_NOEND
+		: DatumGetTimestampTz(v[COL_RELEASED_AT - 1]);
+	if (!null[COL_CLIENT_ADDR - 1])
+		row->client_addr = DatumGetInetPP(v[COL_CLIENT_ADDR - 1]);
+	if (!null[COL_DATA - 1])
+		row->data = DatumGetJsonbP(v[COL_DATA - 1]);
+	row->damage = row_damage(row);
+}
+
+/* Raises XX001 if the row cannot be trusted. */
+void
+lockext_row_must_be_sound(const LockName *name, const LockRow *row)
+{
+	if (row->damage == NULL)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("row of lock %s is damaged", lockext_name_display(name)),
+			 errdetail_internal("%s", row->damage),
+			 errhint("lock_break() replaces it by a free one.")));
+}
+
+/*
+ * Is somebody holding the lock at this moment?  A row made in another database
+ * came here with a copy of that database (CREATE DATABASE ... TEMPLATE) and
+ * holds nothing.
+ */
+bool
+lockext_row_live(const LockRow *row, TimestampTz now)
+{
+	Assert(row->damage == NULL);
+	return row->dboid == MyDatabaseId &&
+		row->released_at == DT_NOEND &&
+		row->expires_at > now;
+}
+
+/* Since when, or from when on, nobody holds the lock; DT_NOEND: no end in sight. */
+TimestampTz
+lockext_row_idle_since(const LockRow *row)
+{
+	if (row->dboid != MyDatabaseId)
+		return row->acquired_at;
+	return Min(row->released_at, row->expires_at);
+}
+
+/* ---------- writing ---------- */
+
+static HeapTuple
+form_row(TupleDesc desc, const LockRow *row)
+{
+	Datum		v[NCOLS] = {0};
+	bool		null[NCOLS] = {false};
+
+	v[COL_GEN - 1] = Int64GetDatum(row->gen);
+	v[COL_TOKEN - 1] = Int64GetDatum(row->token);
+	v[COL_ACQUIRED_AT - 1] = TimestampTzGetDatum(row->acquired_at);
+	v[COL_DBOID - 1] = ObjectIdGetDatum(row->dboid);
+	v[COL_OWNER - 1] = ObjectIdGetDatum(row->owner);
+	v[COL_PID - 1] = Int32GetDatum(row->pid);
+	v[COL_SCOPE - 1] = CharGetDatum(row->scope);
+	v[COL_DOMAIN - 1] = PointerGetDatum(row->domain);
+	v[COL_KEY - 1] = PointerGetDatum(row->key);
+	v[COL_CALLING_FN - 1] = PointerGetDatum(row->calling_fn);
+	v[COL_APPLICATION_NAME - 1] = PointerGetDatum(row->application_name);
+
+	null[COL_TIMEOUT_MS - 1] = row->timeout_ms == -1;
+	v[COL_TIMEOUT_MS - 1] = Int64GetDatum(row->timeout_ms);
+	null[COL_EXPIRES_AT - 1] = row->expires_at == DT_NOEND;
+	v[COL_EXPIRES_AT - 1] = TimestampTzGetDatum(row->expires_at);
+	null[COL_RELEASED_AT - 1] = row->released_at == DT_NOEND;
+	v[COL_RELEASED_AT - 1] = TimestampTzGetDatum(row->released_at);
+	null[COL_CLIENT_ADDR - 1] = row->client_addr == NULL;
+	v[COL_CLIENT_ADDR - 1] = PointerGetDatum(row->client_addr);
+	null[COL_DATA - 1] = row->data == NULL;
+	v[COL_DATA - 1] = PointerGetDatum(row->data);
+
+	return heap_form_tuple(desc, v, null);
+}
+
+/*
+ * Make the index entries a new row version needs: in every index that is ready
+ * for them, ours, those a REINDEX CONCURRENTLY is building and any that
+ * somebody added.
+ */
+static void
+insert_index_entries(LockTable *table, TupleTableSlot *slot, TU_UpdateIndexes which)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *relinfo = makeNode(ResultRelInfo);
+
+	InitResultRelInfo(relinfo, table->rel, 0, NULL, 0);
+	ExecOpenIndices(relinfo, false);
+	compat_insert_index_tuples(relinfo, slot, estate, which);
+	ExecCloseIndices(relinfo);
+	FreeExecutorState(estate);
+}
+
+/*
+ * Is there room for the new version beside the old one?  Only a guess, since
+ * others use the page too; where it is wrong, looks walk an entry more.
+ */
+static bool
+page_has_room(TupleTableSlot *old_slot, Size len)
+{
+	Buffer		buffer = ((BufferHeapTupleTableSlot *) old_slot)->buffer;
+
+	return PageGetHeapFreeSpace(BufferGetPage(buffer)) >= MAXALIGN(len);
+}
+
+static bool
+update_row(LockTable *table, const LockRow *old, LockRow *new, TupleTableSlot *slot)
+{
+	TupleDesc	desc = RelationGetDescr(table->rel);
+	HeapTuple	tuple;
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	TU_UpdateIndexes which;
+	ItemPointerData tid = old->tid;
+
+	new->gen = old->gen;
+	tuple = form_row(desc, new);
+	if (!page_has_room(table->slot, tuple->t_len))
+	{
+		new->gen = Max(old->gen + 1, GetCurrentTimestamp());
+		tuple = form_row(desc, new);
+	}
+
+	ExecStoreHeapTuple(tuple, slot, false);
+	if (table_tuple_update(table->rel, &tid, slot, GetCurrentCommandId(true),
+						   SnapshotAny, InvalidSnapshot, false, &failure,
+						   &lockmode, &which) != TM_Ok)
+		return false;
+	if (which != TU_None)
+		insert_index_entries(table, slot, which);
+	return true;
+}
+
+static void
+insert_row(LockTable *table, LockRow *new, TupleTableSlot *slot)
+{
+	new->gen = GetCurrentTimestamp();
+	ExecStoreHeapTuple(form_row(RelationGetDescr(table->rel), new), slot, false);
+	table_tuple_insert(table->rel, slot, GetCurrentCommandId(true), 0, NULL);
+	insert_index_entries(table, slot, TU_All);
+}
+
+/*
+ * Write a row: over old, which must be what the table's slot holds, or as a
+ * new one if old is NULL.  The caller holds KEY and a RowExclusiveLock on the
+ * table, which it keeps to the end of the transaction.
+ *
+ * Returns false, with nothing changed, if somebody has locked the row itself
+ * (SELECT ... FOR UPDATE by a superuser): waiting is not this function's.
+ */
+bool
+lockext_row_write(LockTable *table, const LockRow *old, LockRow *new)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel),
+													&TTSOpsHeapTuple);
+	bool		done = true;
+
+	if (old != NULL)
+		done = update_row(table, old, new, slot);
+	else
+		insert_row(table, new, slot);
+	ExecDropSingleTupleTableSlot(slot);
+
+	/* so that this transaction can change the row again */
+	if (done)
+		CommandCounterIncrement();
+	return done;
+}
+
+/* Remove a row; conditions and result as for lockext_row_write(). */
+bool
+lockext_row_remove(LockTable *table, const LockRow *row)
+{
+	TM_FailureData failure;
+	ItemPointerData tid = row->tid;
+
+	return table_tuple_delete(table->rel, &tid, GetCurrentCommandId(true),
+							  SnapshotAny, InvalidSnapshot, false, &failure,
+							  false) == TM_Ok;
+}
+
+/* ---------- tokens ---------- */
+
+static int64
+token_floor(LockTable *table)
+{
+	LockName	name;
+	LockTable	other = *table;
+	LockRow		row;
+	int64		token = 0;
+
+	/* a slot of its own: the table's may hold the row to be changed */
+	lockext_floor_name(&name);
+	other.slot = table_slot_create(table->rel, NULL);
+	if (lockext_row_find(&other, &name, &row))
+	{
+		lockext_row_must_be_sound(&name, &row);
+		token = row.token;
+	}
+	ExecDropSingleTupleTableSlot(other.slot);
+	return token;
+}
+
+/*
+ * The token of a new acquisition: greater than every earlier one of this name.
+ * old is the name's row, or NULL if it has none; then the greatest token ever
+ * removed stands in.  The caller holds KEY.
+ *
+ * Tokens are microseconds since 2000-01-01, so they also rise where the row
+ * and the floor are gone (DROP EXTENSION, restore, promotion of a standby that
+ * lagged), as long as the clock was not set back meanwhile.
+ */
+int64
+lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now)
+{
+	int64		last = 0;
+	int64		token;
+
+	if (old == NULL || old->damage != NULL)
+		last = token_floor(table);
+	if (old != NULL && old->token > last && old->token < LOCKEXT_MAX_TOKEN)
+		last = old->token;
+
+	token = Max(last + 1, lockext_shared_clock(now));
+	if (token >= LOCKEXT_MAX_TOKEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
+				 errmsg("no fencing token is left below 2^53"),
+				 errhint("The server's clock is set to a year after 2285.")));
+	return token;
+}
+
+/*
+ * Rows with tokens up to this one are being removed by this transaction: no
+ * new row may start below.  Returns false if the floor cannot be raised
+ * without waiting; then nothing may be removed.
+ */
+bool
+lockext_floor_raise(LockTable *table, int64 token)
+{
+	LockName	name;
+	LockRow		old;
+	LockRow		new;
+	KeyLock		key;
+	bool		found;
+
+	lockext_floor_name(&name);
+	if (!lockext_key_lock_once(&key, &name, LOCKEXT_KEY_CHANGE) ||
+		!lockext_row_look(table, &name, false, &old, &found))
+		return false;
+	if (found)
+		lockext_row_must_be_sound(&name, &old);
+	if (found && old.token >= token)
+		return true;
+
+	memset(&new, 0, sizeof(new));
+	new.token = token;
+	new.acquired_at = new.released_at = GetCurrentTimestamp();
+	new.expires_at = DT_NOEND;
+	new.timeout_ms = -1;
+	new.dboid = MyDatabaseId;
+	new.owner = BOOTSTRAP_SUPERUSERID;
+	new.scope = LOCKEXT_SCOPE_LEASE;
+	new.domain = name.domain;
+	new.key = name.key;
+	new.calling_fn = new.application_name = cstring_to_text("");
+	return lockext_row_write(table, found ? &old : NULL, &new);
+}

@@ -1,0 +1,80 @@
+/*
+ * store.h
+ *		The lock table and its rows.
+ */
+#ifndef LOCKEXT_STORE_H
+#define LOCKEXT_STORE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "executor/tuptable.h"
+#include "names.h"
+#include "storage/itemptr.h"
+#include "utils/inet.h"
+#include "utils/jsonb.h"
+#include "utils/rel.h"
+
+/* Tokens stay exact in a double and so in JSON and JavaScript. */
+#define LOCKEXT_MAX_TOKEN ((INT64CONST(1) << 53) - 1)
+
+#define LOCKEXT_SCOPE_LEASE 'l'
+
+/* The lock table, opened and locked. */
+typedef struct LockTable
+{
+	Relation	rel;
+	LOCKMODE	mode;
+	TupleTableSlot *slot;		/* the row last found */
+} LockTable;
+
+/*
+ * A row.  Pointers lead into the slot it was read from, and last as long as
+ * the slot's content.
+ */
+typedef struct LockRow
+{
+	ItemPointerData tid;
+	int64		gen;
+	int64		token;
+	TimestampTz acquired_at;
+	Oid			dboid;
+	Oid			owner;
+	int			pid;
+	char		scope;
+	text	   *domain;
+	text	   *key;
+	text	   *calling_fn;
+	text	   *application_name;
+	int64		timeout_ms;		/* -1: never */
+	TimestampTz expires_at;		/* DT_NOEND: never */
+	TimestampTz released_at;	/* DT_NOEND: not released */
+	inet	   *client_addr;	/* NULL: unix socket, or background process */
+	Jsonb	   *data;			/* may be NULL */
+
+	const char *damage;			/* NULL, or what is wrong with the row */
+} LockRow;
+
+extern void lockext_store_init(void);
+
+extern bool lockext_table_open(LockTable *table, Oid fn_oid, LOCKMODE mode, bool wait);
+extern bool lockext_table_open_relid(LockTable *table, Oid relid, LOCKMODE mode, bool wait);
+extern void lockext_table_close(LockTable *table, LOCKMODE unlock);
+extern Oid	lockext_table_oid(Oid fn_oid);
+extern Oid	lockext_table_in_schema(Oid nspoid);
+
+extern bool lockext_row_look(LockTable *table, const LockName *name, bool wait,
+							 LockRow *row, bool *found);
+extern bool lockext_row_find(LockTable *table, const LockName *name, LockRow *row);
+extern void lockext_row_read(TupleTableSlot *slot, LockRow *row);
+extern void lockext_row_must_be_sound(const LockName *name, const LockRow *row);
+extern bool lockext_row_live(const LockRow *row, TimestampTz now);
+extern TimestampTz lockext_row_idle_since(const LockRow *row);
+
+extern bool lockext_row_write(LockTable *table, const LockRow *old, LockRow *new);
+extern bool lockext_row_remove(LockTable *table, const LockRow *row);
+
+extern int64 lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now);
+extern bool lockext_floor_raise(LockTable *table, int64 token);
+
+#endif							/* LOCKEXT_STORE_H */

@@ -1,0 +1,185 @@
+/*
+ * xact.c
+ *		What lockext remembers about the current transaction: how many KEY locks
+ *		it keeps, by subtransaction, and when the worker is to be told of a lock
+ *		that becomes idle.
+ *
+ * The callbacks do backend-local work only, and nothing in them can raise
+ * after commit.
+ */
+#include "postgres.h"
+
+#include "xact.h"
+#include "shared.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* keys[n]: KEY locks taken at nesting level n that are still held */
+static int *keys = NULL;
+static int	keys_size = 0;
+static int	keys_total = 0;
+
+/* The earliest idle time this transaction brings about; DT_NOEND: none. */
+static TimestampTz due = DT_NOEND;
+
+static ProcessUtility_hook_type prev_process_utility = NULL;
+
+static void at_xact_end(XactEvent event, void *arg);
+static void at_subxact_end(SubXactEvent event, SubTransactionId mine,
+						   SubTransactionId parent, void *arg);
+static void process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+							ProcessUtilityContext context, ParamListInfo params,
+							QueryEnvironment *env, DestReceiver *dest,
+							QueryCompletion *qc);
+
+void
+lockext_xact_init(void)
+{
+	RegisterXactCallback(at_xact_end, NULL);
+	RegisterSubXactCallback(at_subxact_end, NULL);
+
+	/* without shared memory there is no worker to tell */
+	if (process_shared_preload_libraries_in_progress)
+	{
+		prev_process_utility = ProcessUtility_hook;
+		ProcessUtility_hook = process_utility;
+	}
+}
+
+/* How many KEY locks this transaction keeps. */
+int
+lockext_xact_keys(void)
+{
+	return keys_total;
+}
+
+void
+lockext_xact_key_taken(void)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (level >= keys_size)
+	{
+		int			size = Max(level + 1, 8);
+
+		size = Max(size, 2 * keys_size);
+		if (keys == NULL)
+			keys = MemoryContextAllocZero(TopMemoryContext, size * sizeof(int));
+		else
+		{
+			keys = repalloc(keys, size * sizeof(int));
+			memset(keys + keys_size, 0, (size - keys_size) * sizeof(int));
+		}
+		keys_size = size;
+	}
+	keys[level]++;
+	keys_total++;
+}
+
+/* At the nesting level at which it was taken. */
+void
+lockext_xact_key_given_back(void)
+{
+	keys[GetCurrentTransactionNestLevel()]--;
+	keys_total--;
+}
+
+/* The current transaction, once committed, has a lock idle from this moment on. */
+void
+lockext_xact_due(TimestampTz idle_since)
+{
+	due = Min(due, idle_since);
+}
+
+static void
+forget_all(void)
+{
+	if (keys_total > 0)
+		memset(keys, 0, keys_size * sizeof(int));
+	keys_total = 0;
+	due = DT_NOEND;
+}
+
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			if (due != DT_NOEND)
+				lockext_due_lower(MyDatabaseId, due);
+			forget_all();
+			break;
+
+		case XACT_EVENT_ABORT:
+
+			/*
+			 * The worker may have passed over a row because this transaction
+			 * was changing it; that row is as due as ever.
+			 */
+			if (due != DT_NOEND)
+				lockext_due_lower(MyDatabaseId, GetCurrentTimestamp());
+			forget_all();
+			break;
+
+		case XACT_EVENT_PREPARE:
+			/* process_utility() speaks up when the outcome is known */
+			forget_all();
+			break;
+
+		default:
+			break;
+	}
+}
+
+static void
+at_subxact_end(SubXactEvent event, SubTransactionId mine,
+			   SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (level >= keys_size || keys[level] == 0)
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		keys[level - 1] += keys[level];
+		keys[level] = 0;
+	}
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		keys_total -= keys[level];
+		keys[level] = 0;
+	}
+}
+
+/*
+ * No transaction callback runs in the session that ends a prepared
+ * transaction, so COMMIT PREPARED and ROLLBACK PREPARED are watched for.
+ */
+static void
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params,
+				QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	bool		ends_prepared = false;
+
+	if (IsA(pstmt->utilityStmt, TransactionStmt))
+	{
+		TransactionStmtKind kind = ((TransactionStmt *) pstmt->utilityStmt)->kind;
+
+		ends_prepared = kind == TRANS_STMT_COMMIT_PREPARED ||
+			kind == TRANS_STMT_ROLLBACK_PREPARED;
+	}
+
+	if (prev_process_utility)
+		prev_process_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+
+	if (ends_prepared)
+		lockext_due_lower(MyDatabaseId, GetCurrentTimestamp());
+}
