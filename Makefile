@@ -23,3 +23,6 @@ PG_CONFIG ?= pg_config
 srcdir = .
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# any header may matter to any file
+$(OBJS): $(wildcard $(srcdir)/src/*.h)

@@ -5,8 +5,8 @@
 
 --
 -- The lock table.  One row per (domain, key); the domain's master lock has the
--- empty key.  All columns are plain, so that the table has no TOAST table and
--- updates stay HOT.  gen orders the versions of a row (src/store.c).
+-- empty key.  All columns are plain, so that rows are never toasted and updates
+-- stay HOT.  gen orders the versions of a row (src/store.c).
 --
 CREATE TABLE lockext_lock (
 	gen bigint NOT NULL,
@@ -122,8 +122,8 @@ COMMENT ON COLUMN lock_info.client_addr IS 'shown like token';
 COMMENT ON COLUMN lock_info.data IS 'shown like token';
 
 --
--- Functions.  All are volatile and none is strict; what changes locks is
--- parallel unsafe.
+-- Functions.  All are volatile, parallel unsafe (the ones that only look need
+-- a fresh snapshot, which a parallel query cannot take), and none is strict.
 --
 CREATE FUNCTION lock_acquire(
 	key text,
@@ -185,7 +185,7 @@ CREATE FUNCTION lock_check(
 	master boolean DEFAULT false
 ) RETURNS lock_info
 AS 'MODULE_PATHNAME', 'lockext_check'
-LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION lock_check(text, text, boolean) IS
 'state of the lock at this moment; one row, held is false if it is free; read-only';
@@ -207,7 +207,7 @@ REVOKE ALL ON FUNCTION lock_break(text, integer, text, boolean) FROM PUBLIC;
 
 CREATE FUNCTION lockext_held() RETURNS SETOF lock_info
 AS 'MODULE_PATHNAME', 'lockext_held'
-LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION lockext_held() IS
 'every lock held at this moment; see the view of the same name';

@@ -139,7 +139,7 @@ look_first(Oid fn_oid, const LockName *name, Outcome *outcome)
 	if (!lockext_table_open(&table, fn_oid, AccessShareLock, false))
 		return refuse_table(fn_oid, outcome, AccessShareLock);
 
-	if (!lockext_row_look(&table, name, false, &row, &found))
+	if (!lockext_row_look(&table, name, &row, &found))
 		go_on = refuse_table(fn_oid, outcome, RowExclusiveLock);
 	else if (found)
 	{
@@ -147,7 +147,7 @@ look_first(Oid fn_oid, const LockName *name, Outcome *outcome)
 		if (lockext_row_live(&row, GetCurrentTimestamp()))
 			go_on = refuse_held(outcome, &row);
 	}
-	lockext_table_close(&table, AccessShareLock);
+	lockext_table_close(&table, false);
 	return go_on;
 }
 
@@ -172,11 +172,11 @@ claim(Oid fn_oid, Request *request, Outcome *outcome)
 		refuse_table(fn_oid, outcome, RowExclusiveLock);
 	else
 	{
-		if (!lockext_row_look(&table, &request->name, false, &row, &found))
+		if (!lockext_row_look(&table, &request->name, &row, &found))
 			refuse_table(fn_oid, outcome, RowExclusiveLock);
 		else
 			granted = grant(&table, request, found ? &row : NULL, outcome);
-		lockext_table_close(&table, granted ? NoLock : RowExclusiveLock);
+		lockext_table_close(&table, granted);
 	}
 	if (!granted)
 		lockext_key_give_back(&key);
@@ -234,7 +234,7 @@ grant(LockTable *table, Request *request, const LockRow *old, Outcome *outcome)
 	new->calling_fn = request->calling_fn;
 	new->application_name = cstring_to_text(application_name ? application_name : "");
 	new->timeout_ms = request->timeout_ms;
-	new->expires_at = request->timeout_ms == -1 ? DT_NOEND : now + request->timeout_ms * 1000;
+	new->expires_at = lockext_end_of(now, request->timeout_ms);
 	new->released_at = DT_NOEND;
 	new->client_addr = lockext_client_addr();
 	new->data = request->data;
@@ -248,7 +248,7 @@ grant(LockTable *table, Request *request, const LockRow *old, Outcome *outcome)
 	}
 
 	/* a lease must not be forgotten in a crash once its holder knows of it */
-	ForceSyncCommit();
+	lockext_xact_durable();
 	lockext_xact_due(new->expires_at);
 	return true;
 }

@@ -14,12 +14,9 @@
 #include "store.h"
 
 #include "access/xact.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
-
-#define SHOWN_BYTES 63
 
 /* shown: the offending value, or NULL where it was null */
 static void
@@ -36,10 +33,7 @@ bad_argument(const char *name, const char *shown, const char *detail, const char
 static char *
 show_text(const text *t)
 {
-	int			len = VARSIZE_ANY_EXHDR(t);
-	int			shown = pg_mbcliplen(VARDATA_ANY(t), len, SHOWN_BYTES);
-
-	return psprintf("\"%.*s%s\"", shown, VARDATA_ANY(t), shown < len ? "..." : "");
+	return psprintf("\"%s\"", lockext_clip(t));
 }
 
 static char *

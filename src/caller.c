@@ -181,11 +181,9 @@ function_name(char *description)
 			return name_in_signature(name);
 		if (*name != '"')
 			return NULL;
-		end = strstr(name, "\" statement ");
-		if (end == NULL)
-			end = strstr(name, "\" during ");
-		if (end == NULL)
-			end = strrchr(name + 1, '"');
+
+		/* the name is not escaped, but no quote comes after it */
+		end = strrchr(name + 1, '"');
 		return end == NULL ? NULL : pnstrdup(name + 1, end - name - 1);
 	}
 	return NULL;

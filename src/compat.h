@@ -19,6 +19,11 @@
 #include "storage/sinvaladt.h"
 #include "utils/wait_event.h"
 
+/* 16: postgres.h no longer brings the variable-length datum macros. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "lockext supports PostgreSQL 15 to 18"
 #endif

@@ -84,9 +84,9 @@ consider_row(Batch *batch)
 		return;
 	if (idle_since + idle_us > batch->now)
 		batch->scan->due = Min(batch->scan->due, idle_since);
-	else if (!remove_row(batch, &row))
+	else if (!remove_row(batch, &row) && !lockext_row_being_changed(batch->table))
 	{
-		/* once more after a nap, unless a transaction speaks up before */
+		/* somebody is at it who may not speak up when done: after a nap */
 		batch->scan->due = Min(batch->scan->due,
 							   batch->now - idle_us + (int64) lockext_naptime * 1000);
 	}
@@ -98,18 +98,29 @@ scan_chunk(Batch *batch, BlockNumber nblocks)
 {
 	SweepState  *state = batch->scan;
 	BlockNumber n = Min(CHUNK_BLOCKS, nblocks - state->next_block);
+	BlockNumber next = state->next_block + n;
+	TupleTableSlot *slot = batch->table->slot;
 	TableScanDesc scan;
 
 	scan = table_beginscan_strat(batch->table->rel, SnapshotSelf, 0, NULL, true, false);
 	heap_setscanlimits(scan, state->next_block, n);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, batch->table->slot))
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		BlockNumber block = ItemPointerGetBlockNumber(&slot->tts_tid);
+
 		consider_row(batch);
-	ExecClearTuple(batch->table->slot);
+
+		/* block 0 is always finished, as 0 stands for the end */
+		if (batch->removed >= BATCH_ROWS && block > 0)
+		{
+			next = block;
+			break;
+		}
+	}
+	ExecClearTuple(slot);
 	table_endscan(scan);
 
-	state->next_block += n;
-	if (state->next_block >= nblocks)
-		state->next_block = 0;
+	state->next_block = next < nblocks ? next : 0;
 }
 
 /*

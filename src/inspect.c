@@ -17,6 +17,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -43,7 +44,7 @@ lockext_check(PG_FUNCTION_ARGS)
 		held = lockext_row_live(&row, GetCurrentTimestamp());
 	}
 	info = lockext_form_info(fcinfo, &name, held ? &row : NULL);
-	lockext_table_close(&table, AccessShareLock);
+	lockext_table_close(&table, false);
 	PG_RETURN_DATUM(info);
 }
 
@@ -59,6 +60,10 @@ put_held(LockTable *table, ReturnSetInfo *rsinfo)
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TimestampTz now = GetCurrentTimestamp();
 	TableScanDesc scan = table_beginscan(table->rel, SnapshotAny, 0, NULL);
+	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext,
+													  "lockext_held row",
+													  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(row_context);
 
 	while (table_scan_getnextslot(scan, ForwardScanDirection, table->slot))
 	{
@@ -68,6 +73,7 @@ put_held(LockTable *table, ReturnSetInfo *rsinfo)
 		bool		nulls[LOCKEXT_INFO_COLUMNS];
 
 		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(row_context);
 		if (!table_tuple_satisfies_snapshot(table->rel, table->slot, snapshot))
 			continue;
 		lockext_row_read(table->slot, &row);
@@ -87,6 +93,8 @@ put_held(LockTable *table, ReturnSetInfo *rsinfo)
 		lockext_fill_info(&name, &row, values, nulls);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(row_context);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 }
@@ -100,6 +108,6 @@ lockext_held(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	(void) lockext_table_open(&table, fcinfo->flinfo->fn_oid, AccessShareLock, true);
 	put_held(&table, (ReturnSetInfo *) fcinfo->resultinfo);
-	lockext_table_close(&table, AccessShareLock);
+	lockext_table_close(&table, false);
 	return (Datum) 0;
 }

@@ -5,6 +5,10 @@
  * KEY is an advisory lock of transaction level, so it ends with the
  * transaction or savepoint that took it, after the change is visible to
  * others, survives PREPARE TRANSACTION, and is seen by the deadlock detector.
+ *
+ * It belongs to the current subtransaction, as the row version written under
+ * it does, and not to CurrentResourceOwner: inside a cursor that is the
+ * cursor's, which may end with another subtransaction.
  */
 #include "postgres.h"
 
@@ -14,31 +18,73 @@
 #include "shared.h"
 #include "xact.h"
 
+#include <limits.h>
+
+#include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/resowner.h"
 
 /*
  * How often a KEY lock that cannot be had is tried again after its holder
- * turned out to be the worker, or gone.
+ * turned out to be the worker, or gone, and the longest pause in between.
  */
-#define MAX_ROUNDS 20
+#define MAX_ROUNDS 100
+#define MAX_PAUSE_US 1000L
 
 static bool outlive_broom(const LOCKTAG *tag, LOCKMODE mode);
 
+/*
+ * Take a lock on behalf of the current subtransaction.  False if it cannot be
+ * had at once and wait is false.
+ */
 static bool
-take(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait)
+acquire_lock(const LOCKTAG *tag, LOCKMODE mode, bool wait)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	LockAcquireResult result;
+
+	/* an error need not put it back: the end of the (sub)transaction does */
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	result = LockAcquire(tag, mode, false, !wait);
+	CurrentResourceOwner = owner;
+	return result != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/* Give back a lock taken by acquire_lock() in the same subtransaction. */
+static void
+release_lock(const LOCKTAG *tag, LOCKMODE mode)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	LockRelease(tag, mode, false);
+	CurrentResourceOwner = owner;
+}
+
+/* Does this transaction keep the key already, in whatever mode? */
+static bool
+is_kept(const LOCKTAG *tag)
+{
+	return compat_lock_held_by_me(tag, LOCKEXT_KEY_CHANGE) ||
+		compat_lock_held_by_me(tag, LOCKEXT_KEY_RENEW) ||
+		compat_lock_held_by_me(tag, LOCKEXT_KEY_GUARD);
+}
+
+static bool
+take(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait, int max_keys)
 {
 	key->name = name;
 	key->mode = mode;
-	key->counted = !compat_lock_held_by_me(&name->tag, mode);
+	key->counted = !is_kept(&name->tag);
 
-	if (key->counted && lockext_xact_keys() >= lockext_max_keys)
+	if (key->counted && lockext_xact_keys() >= max_keys)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many lock keys in one transaction"),
 				 errdetail("This transaction already keeps %d keys.", lockext_xact_keys()),
 				 errhint("Commit in between, or have a superuser raise \"lockext.max_keys_per_transaction\".")));
 
-	if (LockAcquire(&name->tag, mode, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+	if (!acquire_lock(&name->tag, mode, wait))
 		return false;
 	if (key->counted)
 		lockext_xact_key_taken();
@@ -61,19 +107,35 @@ lockext_key_lock(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait)
 {
 	for (int round = 0; round < MAX_ROUNDS; round++)
 	{
-		if (take(key, name, mode, wait))
+		if (take(key, name, mode, wait, lockext_max_keys))
 			return true;
 		if (!outlive_broom(&name->tag, mode))
 			return false;
+
+		/*
+		 * Nobody else holds it.  If we do, in another mode, those who wait for
+		 * us are in the way; a waiting request passes them at once.
+		 */
+		wait = is_kept(&name->tag);
+
+		/*
+		 * A transaction ends for others before its locks are free: microseconds
+		 * before, unless its process has lost the CPU.
+		 */
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(Min(10L << Min(round, 10), MAX_PAUSE_US));
 	}
 	return false;
 }
 
-/* The same for the worker: one attempt, no waiting at all. */
+/*
+ * The same for the worker: one attempt, no waiting at all, and no limit, as its
+ * batches have their own.
+ */
 bool
 lockext_key_lock_once(KeyLock *key, const LockName *name, LOCKMODE mode)
 {
-	return take(key, name, mode, false);
+	return take(key, name, mode, false, INT_MAX);
 }
 
 /*
@@ -83,10 +145,28 @@ lockext_key_lock_once(KeyLock *key, const LockName *name, LOCKMODE mode)
 void
 lockext_key_give_back(KeyLock *key)
 {
-	LockRelease(&key->name->tag, key->mode, false);
+	release_lock(&key->name->tag, key->mode);
 	if (key->counted)
 		lockext_xact_key_given_back();
 	key->counted = false;
+}
+
+/*
+ * The process that runs this transaction; NULL if it is prepared, or over.  A
+ * prepared transaction still carries the number of the process that made it,
+ * where another may run by now.
+ */
+static PGPROC *
+transaction_process(VirtualTransactionId vxid)
+{
+	PGPROC	   *proc;
+
+	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
+		return NULL;
+	proc = compat_vxid_get_proc(vxid);
+	if (proc == NULL || compat_proc_lxid(proc) != vxid.localTransactionId)
+		return NULL;
+	return proc;
 }
 
 /* Is this the transaction of our worker? */
@@ -94,11 +174,8 @@ static bool
 is_worker(VirtualTransactionId vxid)
 {
 	int			worker = lockext_worker_pid();
-	PGPROC	   *proc;
+	PGPROC	   *proc = worker == 0 ? NULL : transaction_process(vxid);
 
-	if (worker == 0 || VirtualTransactionIdIsRecoveredPreparedXact(vxid))
-		return false;
-	proc = compat_vxid_get_proc(vxid);
 	return proc != NULL && proc->pid == worker;
 }
 
@@ -142,21 +219,17 @@ lockext_find_blocker(const LOCKTAG *tag, LOCKMODE mode, Blocker *blocker)
 	vxids = GetLockConflicts(tag, mode, &n);
 	for (int i = 0; i < n && !blocker->found; i++)
 	{
-		PGPROC	   *proc = NULL;
+		PGPROC	   *proc = transaction_process(vxids[i]);
 
-		if (VirtualXactLock(vxids[i], false))
-			continue;			/* it has ended */
-		if (!VirtualTransactionIdIsRecoveredPreparedXact(vxids[i]))
-			proc = compat_vxid_get_proc(vxids[i]);
-
-		blocker->found = true;
-		if (proc != NULL && compat_proc_lxid(proc) == vxids[i].localTransactionId)
+		if (proc != NULL)
 		{
 			blocker->pid = proc->pid;
 			blocker->roleid = proc->roleId;
 		}
-		else
-			blocker->prepared = true;
+		if (VirtualXactLock(vxids[i], false))
+			continue;			/* it has ended */
+		blocker->found = true;
+		blocker->prepared = proc == NULL;
 	}
 	pfree(vxids);
 }

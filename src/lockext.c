@@ -12,6 +12,7 @@
 #include "worker.h"
 #include "xact.h"
 
+#include "access/xact.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -24,9 +25,15 @@ PGDLLEXPORT void _PG_init(void);
 PG_FUNCTION_INFO_V1(lockext_refuse_write);
 PG_FUNCTION_INFO_V1(lockext_note_preload);
 
+static void say_not_preloaded(XactEvent event, void *arg);
+
+/* CREATE EXTENSION, in this transaction, is to say that the library is not preloaded. */
+static bool note_due = false;
+
 void
 _PG_init(void)
 {
+	RegisterXactCallback(say_not_preloaded, NULL);
 	lockext_settings_init();
 	lockext_store_init();
 	lockext_xact_init();
@@ -61,13 +68,25 @@ lockext_refuse_write(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* Called once, by CREATE EXTENSION. */
+/*
+ * Called once, by CREATE EXTENSION, which lets no notice of its script through:
+ * it is given when the transaction commits.
+ */
 Datum
 lockext_note_preload(PG_FUNCTION_ARGS)
 {
-	if (!lockext_shared_ready())
+	note_due = !lockext_shared_ready();
+	PG_RETURN_VOID();
+}
+
+static void
+say_not_preloaded(XactEvent event, void *arg)
+{
+	bool		due = note_due;
+
+	note_due = false;
+	if (due && (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE))
 		ereport(NOTICE,
 				(errmsg("lockext is not in shared_preload_libraries"),
 				 errdetail("Locks work and expire all the same, but rows of ended locks are not removed from the lock table.")));
-	PG_RETURN_VOID();
 }

@@ -17,11 +17,10 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
-/* Bytes of a key or domain that an error message shows at most. */
+/* Bytes of a text that a message shows at most. */
 #define DISPLAY_BYTES 63
 
 static uint64 name_hash(const text *domain, const text *key);
-static char *clip(const text *t);
 
 /*
  * Name the lock (domain, key).  The texts are kept by reference and must live
@@ -68,12 +67,12 @@ lockext_name_display(const LockName *name)
 
 	initStringInfo(&buf);
 	if (lockext_name_is_master(name))
-		appendStringInfo(&buf, "master of domain \"%s\"", clip(name->domain));
+		appendStringInfo(&buf, "master of domain \"%s\"", lockext_clip(name->domain));
 	else if (VARSIZE_ANY_EXHDR(name->domain) == 0)
-		appendStringInfo(&buf, "\"%s\"", clip(name->key));
+		appendStringInfo(&buf, "\"%s\"", lockext_clip(name->key));
 	else
 		appendStringInfo(&buf, "\"%s\" in domain \"%s\"",
-						 clip(name->key), clip(name->domain));
+						 lockext_clip(name->key), lockext_clip(name->domain));
 	return buf.data;
 }
 
@@ -121,8 +120,9 @@ name_hash(const text *domain, const text *key)
 							   VARSIZE_ANY_EXHDR(key), hash);
 }
 
-static char *
-clip(const text *t)
+/* As much of the text as a message should show. */
+char *
+lockext_clip(const text *t)
 {
 	int			len = VARSIZE_ANY_EXHDR(t);
 	int			shown = pg_mbcliplen(VARDATA_ANY(t), len, DISPLAY_BYTES);

@@ -22,6 +22,7 @@
 
 #include "postgres.h"
 
+#include "compat.h"
 #include "storage/lock.h"
 
 /*
@@ -53,6 +54,7 @@ typedef struct LockName
 extern void lockext_name_set(LockName *name, text *domain, text *key);
 extern bool lockext_name_is_master(const LockName *name);
 extern bool lockext_name_equals(const LockName *name, const text *domain, const text *key);
+extern char *lockext_clip(const text *t);
 extern char *lockext_name_display(const LockName *name);
 extern void lockext_floor_name(LockName *name);
 extern bool lockext_is_floor_key(const text *key);

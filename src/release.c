@@ -58,31 +58,33 @@ seems_ours(Oid fn_oid, const LockName *name, int64 token, Outcome *outcome)
 		if (!ours && outcome != NULL && lockext_row_live(&row, GetCurrentTimestamp()))
 			lockext_outcome_row(outcome, &row);
 	}
-	lockext_table_close(&table, AccessShareLock);
+	lockext_table_close(&table, false);
 	return ours;
 }
 
 /*
  * Take KEY and the table, and find our row in the table's slot.  True if it is
  * still ours; both are then kept to the end of the transaction.  False if not;
- * then both were given back.
+ * then both were given back, and outcome, if given, tells who holds the lock.
  */
 static bool
 take_ours(Oid fn_oid, const LockName *name, int64 token, LOCKMODE mode,
-		  LockTable *table, LockRow *row)
+		  LockTable *table, LockRow *row, Outcome *outcome)
 {
 	KeyLock		key;
 	bool		found;
 
 	(void) lockext_key_lock(&key, name, mode, true);
 	(void) lockext_table_open(table, fn_oid, RowExclusiveLock, true);
-	(void) lockext_row_look(table, name, true, row, &found);
+	(void) lockext_row_look(table, name, row, &found);
 	if (found)
 		lockext_row_must_be_sound(name, row);
 	if (found && is_ours(row, token))
 		return true;
 
-	lockext_table_close(table, RowExclusiveLock);
+	if (found && outcome != NULL && lockext_row_live(row, GetCurrentTimestamp()))
+		lockext_outcome_row(outcome, row);
+	lockext_table_close(table, false);
 	lockext_key_give_back(&key);
 	return false;
 }
@@ -96,7 +98,7 @@ must_write(LockTable *table, const LockName *name, const LockRow *old, LockRow *
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("could not change the row of lock %s", lockext_name_display(name)),
 				 errdetail("Another transaction has locked the row itself.")));
-	lockext_table_close(table, NoLock);
+	lockext_table_close(table, true);
 }
 
 /*
@@ -120,7 +122,7 @@ lockext_release(PG_FUNCTION_ARGS)
 	lockext_must_be_able_to_write("lock_release()");
 
 	if (!seems_ours(fn_oid, &name, token, NULL) ||
-		!take_ours(fn_oid, &name, token, LOCKEXT_KEY_CHANGE, &table, &old))
+		!take_ours(fn_oid, &name, token, LOCKEXT_KEY_CHANGE, &table, &old, NULL))
 		PG_RETURN_BOOL(false);
 
 	new = old;
@@ -156,7 +158,7 @@ lockext_renew(PG_FUNCTION_ARGS)
 
 	memset(&outcome, 0, sizeof(outcome));
 	if (!seems_ours(fn_oid, &name, token, &outcome) ||
-		!take_ours(fn_oid, &name, token, LOCKEXT_KEY_RENEW, &table, &old))
+		!take_ours(fn_oid, &name, token, LOCKEXT_KEY_RENEW, &table, &old, &outcome))
 	{
 		outcome.reason = LOCKEXT_REASON_LOST;
 		PG_RETURN_DATUM(lockext_form_result(fcinfo, &name, lockext_caller_label(), &outcome));
@@ -164,13 +166,12 @@ lockext_renew(PG_FUNCTION_ARGS)
 
 	new = old;
 	new.timeout_ms = timeout_ms;
-	new.expires_at = timeout_ms == -1 ? DT_NOEND
-		: GetCurrentTimestamp() + timeout_ms * 1000;
+	new.expires_at = lockext_end_of(GetCurrentTimestamp(), timeout_ms);
 	lockext_outcome_row(&outcome, &new);
 	must_write(&table, &name, &old, &new);
 
 	/* as for an acquire: its holder relies on it */
-	ForceSyncCommit();
+	lockext_xact_durable();
 	lockext_xact_due(new.expires_at);
 	PG_RETURN_DATUM(lockext_form_result(fcinfo, &name, outcome.row.calling_fn, &outcome));
 }
@@ -178,22 +179,31 @@ lockext_renew(PG_FUNCTION_ARGS)
 /* ---------- break ---------- */
 
 static void
-refuse_break(const LockName *name, const LOCKTAG *tag, LOCKMODE mode)
+refuse_break(const LockName *name, const Blocker *blocker)
 {
-	Blocker		blocker;
-
-	lockext_find_blocker(tag, mode, &blocker);
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 			 errmsg("could not break lock %s", lockext_name_display(name)),
-			 !blocker.found ? errdetail("A transaction that used it has just ended.")
-			 : blocker.prepared ? errdetail("A prepared transaction uses it.")
+			 !blocker->found ? errdetail("A transaction that used it has just ended.")
+			 : blocker->prepared ? errdetail("A prepared transaction uses it.")
 			 : errdetail("An open transaction of process %d, role \"%s\", uses it.",
-						 blocker.pid, GetUserNameFromId(blocker.roleid, true)),
-			 !blocker.found ? errhint("Try again.")
-			 : blocker.prepared ? errhint("End it with COMMIT PREPARED or ROLLBACK PREPARED; pg_prepared_xacts lists it.")
+						 blocker->pid, GetUserNameFromId(blocker->roleid, true)),
+			 !blocker->found ? errhint("Try again.")
+			 : blocker->prepared ? errhint("End it with COMMIT PREPARED or ROLLBACK PREPARED; pg_prepared_xacts lists it.")
 			 : errhint("End that transaction, for example with pg_terminate_backend(%d), and try again.",
-					   blocker.pid)));
+					   blocker->pid)));
+}
+
+/* The lock table is being rewritten, dropped or moved. */
+static void
+refuse_break_of_table(Oid fn_oid, const LockName *name)
+{
+	LOCKTAG		tag;
+	Blocker		blocker;
+
+	lockext_relation_tag(&tag, lockext_table_oid(fn_oid));
+	lockext_find_blocker(&tag, RowExclusiveLock, &blocker);
+	refuse_break(name, &blocker);
 }
 
 /*
@@ -226,6 +236,32 @@ broken_row(LockTable *table, const LockName *name, const LockRow *old, LockRow *
 }
 
 /*
+ * Look without KEY: is there something to break?  A lock that is free, but
+ * that an open transaction is about to take, is in that transaction's way.
+ */
+static bool
+seems_breakable(Oid fn_oid, const LockName *name)
+{
+	LockTable	table;
+	LockRow		row;
+	Blocker		blocker;
+	bool		live;
+
+	if (!lockext_table_open(&table, fn_oid, AccessShareLock, false))
+		refuse_break_of_table(fn_oid, name);
+	live = lockext_row_find(&table, name, &row) &&
+		(row.damage != NULL || lockext_row_live(&row, GetCurrentTimestamp()));
+	lockext_table_close(&table, false);
+	if (live)
+		return true;
+
+	lockext_find_blocker(&name->tag, LOCKEXT_KEY_CHANGE, &blocker);
+	if (blocker.found)
+		refuse_break(name, &blocker);
+	return false;
+}
+
+/*
  * lock_break(key, wait_ms, domain, master) -> boolean
  *
  * True: whoever held the lock holds it no more when this transaction commits.
@@ -241,23 +277,28 @@ lockext_break(PG_FUNCTION_ARGS)
 	LockRow		old;
 	LockRow		new;
 	KeyLock		key;
-	LOCKTAG		tag;
+	Blocker		blocker;
 	bool		found;
 
 	lockext_arg_name(fcinfo, 0, 2, 3, &name);
 	lockext_arg_wait(fcinfo, 1);
 	lockext_must_be_able_to_write("lock_break()");
 
-	lockext_relation_tag(&tag, lockext_table_oid(fn_oid));
+	if (!seems_breakable(fn_oid, &name))
+		PG_RETURN_BOOL(false);
+
 	if (!lockext_key_lock(&key, &name, LOCKEXT_KEY_CHANGE, false))
-		refuse_break(&name, &name.tag, LOCKEXT_KEY_CHANGE);
+	{
+		lockext_find_blocker(&name.tag, LOCKEXT_KEY_CHANGE, &blocker);
+		refuse_break(&name, &blocker);
+	}
 	if (!lockext_table_open(&table, fn_oid, RowExclusiveLock, false) ||
-		!lockext_row_look(&table, &name, false, &old, &found))
-		refuse_break(&name, &tag, RowExclusiveLock);
+		!lockext_row_look(&table, &name, &old, &found))
+		refuse_break_of_table(fn_oid, &name);
 
 	if (!found || (old.damage == NULL && !lockext_row_live(&old, GetCurrentTimestamp())))
 	{
-		lockext_table_close(&table, RowExclusiveLock);
+		lockext_table_close(&table, false);
 		lockext_key_give_back(&key);
 		PG_RETURN_BOOL(false);
 	}

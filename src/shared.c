@@ -136,7 +136,7 @@ lockext_due_lower(Oid dboid, TimestampTz idle_since)
 		slot->due = idle_since;
 		lowered = true;
 	}
-	if (lowered || slot == NULL)
+	if (lowered)
 		wake_launcher();
 	LWLockRelease(shared->lock);
 }
@@ -165,6 +165,13 @@ bool
 lockext_overflowed(void)
 {
 	return pg_atomic_exchange_u32(&shared->overflow, 0) != 0;
+}
+
+/* The same, without clearing it. */
+bool
+lockext_overflow_pending(void)
+{
+	return pg_atomic_read_u32(&shared->overflow) != 0;
 }
 
 /* Have the database looked at as soon as possible. */
@@ -432,5 +439,8 @@ launcher_detach(int code, Datum arg)
 static void
 worker_detach(int code, Datum arg)
 {
-	pg_atomic_write_u32(&shared->worker_pid, 0);
+	uint32		mine = (uint32) MyProcPid;
+
+	/* after a restart of the launcher there may be another worker by now */
+	pg_atomic_compare_exchange_u32(&shared->worker_pid, &mine, 0);
 }

@@ -31,6 +31,7 @@ extern int	lockext_worker_pid(void);
 /* for the launcher */
 extern void lockext_launcher_attach(void);
 extern bool lockext_overflowed(void);
+extern bool lockext_overflow_pending(void);
 extern void lockext_slot_add(Oid dboid);
 extern void lockext_slot_forget(Oid dboid);
 extern Oid	lockext_slot_next(TimestampTz now, int64 idle_us, TimestampTz *wake_at);

@@ -32,6 +32,7 @@
 #include "store.h"
 
 #include "access/heapam.h"
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -41,11 +42,13 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/relcache.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -132,15 +135,16 @@ lockext_store_init(void)
 /* ---------- the table ---------- */
 
 /*
- * The lock table in a schema; raises 42P01 if there is none, as happens when
- * the extension is dropped while its functions run.
+ * The lock table in a schema; with missing_ok InvalidOid if there is none, else
+ * raises 42P01, as happens when the extension is dropped while its functions
+ * run.
  */
 Oid
-lockext_table_in_schema(Oid nspoid)
+lockext_table_in_schema(Oid nspoid, bool missing_ok)
 {
 	Oid			relid = OidIsValid(nspoid) ? get_relname_relid(TABLE_NAME, nspoid) : InvalidOid;
 
-	if (!OidIsValid(relid))
+	if (!OidIsValid(relid) && !missing_ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("lock table \"%s\" does not exist", TABLE_NAME),
@@ -158,7 +162,7 @@ lockext_table_oid(Oid fn_oid)
 		if (cache[i].fn_oid == fn_oid)
 			return cache[i].relid;
 
-	relid = lockext_table_in_schema(get_func_namespace(fn_oid));
+	relid = lockext_table_in_schema(get_func_namespace(fn_oid), false);
 	if (cached == CACHE_SIZE || (cached > 0 && cache[0].relid != relid))
 		cached = 0;
 	cache[cached].fn_oid = fn_oid;
@@ -187,26 +191,111 @@ check_shape(Relation rel)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("lock table \"%s\" was altered", RelationGetRelationName(rel)),
-				 errhint("Undo the change, or drop and create the extension \"lockext\" again.")));
+				 errhint("Drop and create the extension \"lockext\" again.")));
 	checked_relid = RelationGetRelid(rel);
 }
 
+/*
+ * Lock the table, for the current subtransaction: see keylock.c.  False if that
+ * cannot be had at once and wait is false.
+ */
+static bool
+lock_table(Oid relid, LOCKMODE mode, bool wait)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+	bool		locked = true;
+
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	if (wait)
+		LockRelationOid(relid, mode);
+	else
+		locked = ConditionalLockRelationOid(relid, mode);
+	CurrentResourceOwner = owner;
+	return locked;
+}
+
+static void
+unlock_table(Oid relid, LOCKMODE mode)
+{
+	ResourceOwner owner = CurrentResourceOwner;
+
+	CurrentResourceOwner = CurTransactionResourceOwner;
+	UnlockRelationOid(relid, mode);
+	CurrentResourceOwner = owner;
+}
+
+/*
+ * The mode to ask for: the stronger one if this transaction holds that already,
+ * since a new, weaker request would queue behind somebody who waits for us.
+ */
+static LOCKMODE
+effective_mode(Oid relid, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	if (mode == RowExclusiveLock)
+		return mode;
+	lockext_relation_tag(&tag, relid);
+	return compat_lock_held_by_me(&tag, RowExclusiveLock) ? RowExclusiveLock : mode;
+}
+
+/*
+ * Lock all indexes of the table, as changing a row does, but without waiting:
+ * ALTER INDEX locks an index and not its table.
+ */
+static bool
+lock_indexes(LockTable *table)
+{
+	List	   *indexes = RelationGetIndexList(table->rel);
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		if (!ConditionalLockRelationOid(lfirst_oid(lc), RowExclusiveLock))
+			return false;
+		table->indexes = lappend_oid(table->indexes, lfirst_oid(lc));
+	}
+	list_free(indexes);
+	return true;
+}
+
+static void
+unlock_indexes(LockTable *table)
+{
+	ListCell   *lc;
+
+	foreach(lc, table->indexes)
+		UnlockRelationOid(lfirst_oid(lc), RowExclusiveLock);
+	list_free(table->indexes);
+}
+
+/*
+ * Open and lock the table.  False if the lock cannot be had at once and wait is
+ * false; to write without waiting takes a lock on every index as well, until
+ * the table is closed.  If the table is gone, true, with table->rel NULL and no
+ * lock.
+ */
 bool
 lockext_table_open_relid(LockTable *table, Oid relid, LOCKMODE mode, bool wait)
 {
-	if (wait)
-		LockRelationOid(relid, mode);
-	else if (!ConditionalLockRelationOid(relid, mode))
+	table->mode = effective_mode(relid, mode);
+	table->wait = wait;
+	table->indexes = NIL;
+	if (!lock_table(relid, table->mode, wait))
 		return false;
 
-	table->mode = mode;
 	table->rel = try_relation_open(relid, NoLock);
 	if (table->rel == NULL)
-		UnlockRelationOid(relid, mode);
+		unlock_table(relid, table->mode);
 	else
 	{
 		check_shape(table->rel);
 		table->slot = table_slot_create(table->rel, NULL);
+		if (mode == RowExclusiveLock && !wait && !lock_indexes(table))
+		{
+			lockext_table_close(table, false);
+			return false;
+		}
 	}
 	return true;
 }
@@ -230,19 +319,24 @@ lockext_table_open(LockTable *table, Oid fn_oid, LOCKMODE mode, bool wait)
 		{
 			if (lockext_table_oid(fn_oid) == relid)
 				return true;
-			lockext_table_close(table, mode);
+			lockext_table_close(table, false);
 		}
 		cached = 0;
 		CHECK_FOR_INTERRUPTS();
 	}
 }
 
-/* unlock: the mode to give back, or NoLock to keep the lock for the transaction. */
+/* keep: the lock on the table (alone) stays until the end of the transaction. */
 void
-lockext_table_close(LockTable *table, LOCKMODE unlock)
+lockext_table_close(LockTable *table, bool keep)
 {
+	Oid			relid = RelationGetRelid(table->rel);
+
 	ExecDropSingleTupleTableSlot(table->slot);
-	table_close(table->rel, unlock);
+	unlock_indexes(table);
+	table_close(table->rel, NoLock);
+	if (!keep)
+		unlock_table(relid, table->mode);
 }
 
 /*
@@ -275,7 +369,9 @@ open_index(LockTable *table, bool wait)
 	if (form->indnkeyatts != 3 ||
 		form->indkey.values[0] != COL_DOMAIN ||
 		form->indkey.values[1] != COL_KEY ||
-		form->indkey.values[2] != COL_GEN)
+		form->indkey.values[2] != COL_GEN ||
+		index->rd_indcollation[0] != C_COLLATION_OID ||
+		index->rd_indcollation[1] != C_COLLATION_OID)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("primary key of lock table \"%s\" was altered",
@@ -326,13 +422,12 @@ scan_name(LockTable *table, Relation index, const LockName *name,
 /*
  * Look for the name's row: *found tells whether there is one.  Without KEY,
  * not found means only that it has to be looked for better.  Returns false if
- * the index could not be locked without waiting and wait is false.
+ * the index could not be locked without waiting (as when the table was opened).
  */
 bool
-lockext_row_look(LockTable *table, const LockName *name, bool wait,
-				 LockRow *row, bool *found)
+lockext_row_look(LockTable *table, const LockName *name, LockRow *row, bool *found)
 {
-	Relation	index = open_index(table, wait);
+	Relation	index = open_index(table, table->wait);
 
 	if (index == NULL)
 		return false;
@@ -343,7 +438,8 @@ lockext_row_look(LockTable *table, const LockName *name, bool wait,
 
 /*
  * Find the name's newest committed row, or the one this transaction made.
- * Needs no KEY, takes none, and never misses a row; on a standby too.
+ * Needs no KEY, takes none, and never misses a row; on a standby too.  Waits
+ * for the index if it has to.
  */
 bool
 lockext_row_find(LockTable *table, const LockName *name, LockRow *row)
@@ -449,7 +545,9 @@ lockext_row_must_be_sound(const LockName *name, const LockRow *row)
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("row of lock %s is damaged", lockext_name_display(name)),
 			 errdetail_internal("%s", row->damage),
-			 errhint("lock_break() replaces it by a free one.")));
+			 lockext_is_floor_key(name->key)
+			 ? errhint("Have a superuser delete it, with the triggers of the lock table disabled.")
+			 : errhint("lock_break() replaces it by a free one.")));
 }
 
 /*
@@ -615,6 +713,21 @@ lockext_row_remove(LockTable *table, const LockRow *row)
 							  false) == TM_Ok;
 }
 
+/*
+ * Has a transaction that is still open changed the row in the table's slot?
+ * Then the worker is told when it ends.
+ */
+bool
+lockext_row_being_changed(LockTable *table)
+{
+	bool		unused;
+	HeapTupleHeader header = ExecFetchSlotHeapTuple(table->slot, false, &unused)->t_data;
+
+	return !(header->t_infomask & HEAP_XMAX_INVALID) &&
+		!HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) &&
+		TransactionIdIsInProgress(HeapTupleHeaderGetUpdateXid(header));
+}
+
 /* ---------- tokens ---------- */
 
 static int64
@@ -682,7 +795,7 @@ lockext_floor_raise(LockTable *table, int64 token)
 
 	lockext_floor_name(&name);
 	if (!lockext_key_lock_once(&key, &name, LOCKEXT_KEY_CHANGE) ||
-		!lockext_row_look(table, &name, false, &old, &found))
+		!lockext_row_look(table, &name, &old, &found))
 		return false;
 	if (found)
 		lockext_row_must_be_sound(&name, &old);

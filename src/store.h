@@ -25,6 +25,8 @@ typedef struct LockTable
 {
 	Relation	rel;
 	LOCKMODE	mode;
+	bool		wait;			/* may locks on it and its indexes be waited for? */
+	List	   *indexes;		/* those locked with the table */
 	TupleTableSlot *slot;		/* the row last found */
 } LockTable;
 
@@ -55,16 +57,23 @@ typedef struct LockRow
 	const char *damage;			/* NULL, or what is wrong with the row */
 } LockRow;
 
+/* When a lock of this lifetime ends that begins at a given moment. */
+static inline TimestampTz
+lockext_end_of(TimestampTz begin, int64 timeout_ms)
+{
+	return timeout_ms == -1 ? DT_NOEND : begin + timeout_ms * 1000;
+}
+
 extern void lockext_store_init(void);
 
 extern bool lockext_table_open(LockTable *table, Oid fn_oid, LOCKMODE mode, bool wait);
 extern bool lockext_table_open_relid(LockTable *table, Oid relid, LOCKMODE mode, bool wait);
-extern void lockext_table_close(LockTable *table, LOCKMODE unlock);
+extern void lockext_table_close(LockTable *table, bool keep);
 extern Oid	lockext_table_oid(Oid fn_oid);
-extern Oid	lockext_table_in_schema(Oid nspoid);
+extern Oid	lockext_table_in_schema(Oid nspoid, bool missing_ok);
 
-extern bool lockext_row_look(LockTable *table, const LockName *name, bool wait,
-							 LockRow *row, bool *found);
+extern bool lockext_row_look(LockTable *table, const LockName *name, LockRow *row,
+							 bool *found);
 extern bool lockext_row_find(LockTable *table, const LockName *name, LockRow *row);
 extern void lockext_row_read(TupleTableSlot *slot, LockRow *row);
 extern void lockext_row_must_be_sound(const LockName *name, const LockRow *row);
@@ -72,6 +81,7 @@ extern bool lockext_row_live(const LockRow *row, TimestampTz now);
 extern TimestampTz lockext_row_idle_since(const LockRow *row);
 
 extern bool lockext_row_write(LockTable *table, const LockRow *old, LockRow *new);
+extern bool lockext_row_being_changed(LockTable *table);
 extern bool lockext_row_remove(LockTable *table, const LockRow *row);
 
 extern int64 lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now);

@@ -39,6 +39,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -111,7 +112,7 @@ launcher_sleep(TimestampTz until)
 		wait_event = compat_wait_event("LockextLauncherMain");
 	if (until != DT_NOEND)
 	{
-		/* a second at least more than needed does not matter, too little would spin */
+		/* rounded up: waking too early would mean to look and sleep again */
 		int64		ms = (until - GetCurrentTimestamp()) / 1000 + 1;
 
 		timeout = (long) Max(1, Min(ms, INT_MAX));
@@ -161,6 +162,8 @@ lockext_launcher_main(Datum arg)
 		}
 
 		dboid = lockext_slot_next(now, lockext_idle_us(), &wake_at);
+		if (lockext_overflow_pending())
+			wake_at = Min(wake_at, all_looked_at + OVERFLOW_US);
 		if (!OidIsValid(dboid))
 			launcher_sleep(wake_at);
 		else if (!may_connect(dboid))
@@ -356,16 +359,16 @@ run_batches(Oid dboid, SweepState *scan)
 			TimestampTz now = GetCurrentTimestamp();
 
 			lockext_expiry_batch(&table, scan, Min(end, now + BATCH_US));
-			lockext_table_close(&table, NoLock);
+			lockext_table_close(&table, true);
 			go_on = scan->next_block != 0 && GetCurrentTimestamp() < end;
 		}
 		end_transaction();
 	}
 }
 
-/* The lock table of this database's extension; InvalidOid if it has none. */
+/* The schema of this database's extension; InvalidOid if it has none. */
 static Oid
-lock_table_oid(void)
+extension_schema(void)
 {
 	Relation	rel;
 	SysScanDesc scan;
@@ -382,6 +385,30 @@ lock_table_oid(void)
 		nspoid = ((Form_pg_extension) GETSTRUCT(tuple))->extnamespace;
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return nspoid;
+}
 
-	return OidIsValid(nspoid) ? lockext_table_in_schema(nspoid) : InvalidOid;
+/*
+ * The lock table of this database's extension; InvalidOid if it has none.  The
+ * extension may be dropped or moved between the two looks at the catalogs.
+ */
+static Oid
+lock_table_oid(void)
+{
+	Oid			nspoid = extension_schema();
+
+	while (OidIsValid(nspoid))
+	{
+		Oid			seen = nspoid;
+		Oid			relid = lockext_table_in_schema(seen, true);
+
+		if (OidIsValid(relid))
+			return relid;
+		AcceptInvalidationMessages();
+		InvalidateCatalogSnapshot();
+		nspoid = extension_schema();
+		if (nspoid == seen)
+			return lockext_table_in_schema(seen, false); /* raises, as a rule */
+	}
+	return InvalidOid;
 }

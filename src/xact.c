@@ -14,7 +14,9 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "replication/syncrep.h"
 #include "tcop/utility.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -86,6 +88,22 @@ lockext_xact_key_given_back(void)
 {
 	keys[GetCurrentTransactionNestLevel()]--;
 	keys_total--;
+}
+
+/*
+ * What this transaction did must not be forgotten in a crash, once it is
+ * committed, whatever synchronous_commit says; and where there are synchronous
+ * standbys, not by the promotion of one either.
+ */
+void
+lockext_xact_durable(void)
+{
+	ForceSyncCommit();
+	if (SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0' &&
+		synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_WRITE)
+		(void) set_config_option("synchronous_commit", "on",
+								 PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
 }
 
 /* The current transaction, once committed, has a lock idle from this moment on. */

@@ -13,6 +13,7 @@ extern void lockext_xact_init(void);
 extern int	lockext_xact_keys(void);
 extern void lockext_xact_key_taken(void);
 extern void lockext_xact_key_given_back(void);
+extern void lockext_xact_durable(void);
 extern void lockext_xact_due(TimestampTz idle_since);
 
 #endif							/* LOCKEXT_XACT_H */

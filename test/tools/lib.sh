@@ -1,0 +1,50 @@
+# Functions for the scripts that build lockext and start servers of their own.
+# Sourced by bash; the caller has set -eu, "here" (the sources) and "work" (a
+# directory to write to).  PostgreSQL does not run as root, nor do these.
+
+server=
+
+say() { printf '%s\n' "$*"; }
+
+export LC_ALL=C.UTF-8 PGUSER=postgres
+unset PGHOST PGPORT PGDATABASE PGOPTIONS PGSERVICE PGAPPNAME
+
+# build PG_CONFIG: compile a copy of the sources and install it into a private
+# copy of that PostgreSQL.  Sets config, bin and pgxs, those of the copy.
+build() {
+	rm -rf "$work/src" "$work/tree"
+	mkdir -p "$work/src"
+	(cd "$here" && tar -cf - --exclude=.git --exclude='*.o' --exclude='*.so' .) | tar -xf - -C "$work/src"
+	config=$("$work/src/test/tools/private-tree" "$1" "$work/tree")
+	bin=$("$config" --bindir)
+	pgxs=$(dirname "$("$config" --pgxs)")/../..
+	make -C "$work/src" -s PG_CONFIG="$config" with_llvm=no COPT=-Werror install >"$work/build.log" 2>&1 || {
+		cat "$work/build.log"
+		say "build failed"
+		exit 1
+	}
+}
+
+# start_server NAME [LINE...]: a new cluster, with these lines in
+# postgresql.conf, on a socket in $work/s
+start_server() {
+	local name=$1
+	shift
+	rm -rf "${work:?}/$name" "$work/s"
+	mkdir -p "$work/s"
+	"$bin/initdb" -D "$work/$name" -U postgres -A trust --no-sync --no-locale -E UTF8 >"$work/$name.initdb.log"
+	{
+		printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$work/s'" "port = 5432" \
+			"max_prepared_transactions = 20" "log_line_prefix = '%m [%p] %q%a '" "$@"
+	} >>"$work/$name/postgresql.conf"
+	"$bin/pg_ctl" -D "$work/$name" -l "$work/$name.log" -s -w start
+	server=$work/$name
+}
+
+stop_server() {
+	[ -z "$server" ] || "$bin/pg_ctl" -D "$server" -m "${1:-fast}" -s stop
+	server=
+}
+
+trap 'stop_server immediate || true' EXIT
+trap 'exit 130' INT TERM
