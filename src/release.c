@@ -245,15 +245,16 @@ seems_breakable(Oid fn_oid, const LockName *name)
 	LockTable	table;
 	LockRow		row;
 	Blocker		blocker;
-	bool		live;
+	bool		found;
+	bool		free;
 
-	if (!lockext_table_open(&table, fn_oid, AccessShareLock, false))
+	if (!lockext_table_open(&table, fn_oid, AccessShareLock, false) ||
+		!lockext_row_look(&table, name, &row, &found))
 		refuse_break_of_table(fn_oid, name);
-	live = lockext_row_find(&table, name, &row) &&
-		(row.damage != NULL || lockext_row_live(&row, GetCurrentTimestamp()));
+	free = found && row.damage == NULL && !lockext_row_live(&row, GetCurrentTimestamp());
 	lockext_table_close(&table, false);
-	if (live)
-		return true;
+	if (!free)
+		return true;			/* or not found, which says nothing */
 
 	lockext_find_blocker(&name->tag, LOCKEXT_KEY_CHANGE, &blocker);
 	if (blocker.found)
