@@ -185,10 +185,12 @@ claim(Oid fn_oid, Request *request, Outcome *outcome)
 
 /*
  * Under REPEATABLE READ and above the transaction goes on reading from a
- * snapshot that may be older than what the lock's last holder committed.
+ * snapshot that may be older than what the lock's last holder committed: if the
+ * snapshot does not show how the lock ended, or if it expired only after this
+ * transaction began.
  */
 static void
-warn_if_snapshot_is_old(LockTable *table, const LockName *name)
+warn_if_snapshot_is_old(LockTable *table, const LockName *name, const LockRow *old)
 {
 	HeapTuple	tuple;
 	bool		unused;
@@ -196,8 +198,10 @@ warn_if_snapshot_is_old(LockTable *table, const LockName *name)
 	if (!IsolationUsesXactSnapshot())
 		return;
 	tuple = ExecFetchSlotHeapTuple(table->slot, false, &unused);
-	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)) ||
-		table_tuple_satisfies_snapshot(table->rel, table->slot, GetTransactionSnapshot()))
+	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
+		return;
+	if (table_tuple_satisfies_snapshot(table->rel, table->slot, GetTransactionSnapshot()) &&
+		lockext_row_idle_since(old) <= GetCurrentTransactionStartTimestamp())
 		return;
 	ereport(WARNING,
 			(errmsg("lock %s changed hands after this transaction's snapshot was taken",
@@ -240,7 +244,7 @@ grant(LockTable *table, Request *request, const LockRow *old, Outcome *outcome)
 	new->data = request->data;
 
 	if (old != NULL)
-		warn_if_snapshot_is_old(table, &request->name);
+		warn_if_snapshot_is_old(table, &request->name, old);
 	if (!lockext_row_write(table, old, new))
 	{
 		outcome->reason = LOCKEXT_REASON_BUSY;

@@ -637,6 +637,20 @@ page_has_room(TupleTableSlot *old_slot, Size len)
 	return PageGetHeapFreeSpace(BufferGetPage(buffer)) >= MAXALIGN(len);
 }
 
+/*
+ * Has this very transaction locked the row in the slot, and nobody else?  Then
+ * an update that may wait has nothing to wait for.
+ */
+static bool
+row_locked_by_us(TupleTableSlot *slot)
+{
+	bool		unused;
+	HeapTupleHeader header = ExecFetchSlotHeapTuple(slot, false, &unused)->t_data;
+
+	return !(header->t_infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI)) &&
+		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(header));
+}
+
 static bool
 update_row(LockTable *table, const LockRow *old, LockRow *new, TupleTableSlot *slot)
 {
@@ -657,8 +671,8 @@ update_row(LockTable *table, const LockRow *old, LockRow *new, TupleTableSlot *s
 
 	ExecStoreHeapTuple(tuple, slot, false);
 	if (table_tuple_update(table->rel, &tid, slot, GetCurrentCommandId(true),
-						   SnapshotAny, InvalidSnapshot, false, &failure,
-						   &lockmode, &which) != TM_Ok)
+						   SnapshotAny, InvalidSnapshot, row_locked_by_us(table->slot),
+						   &failure, &lockmode, &which) != TM_Ok)
 		return false;
 	if (which != TU_None)
 		insert_index_entries(table, slot, which);

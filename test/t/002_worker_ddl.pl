@@ -114,6 +114,8 @@ is( worker_trouble($node, 0, $gone), '',
 my $admin = $node->background_psql('postgres');
 $node->safe_psql('postgres', "SELECT lock_try('behind', 1)");
 $admin->query_safe('BEGIN; LOCK TABLE lockext_lock IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(1.5)');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_locks WHERE NOT granted'),
+	0, 'no worker queues for a table that somebody has locked');
 $admin->query_safe('COMMIT');
 rows_are_gone($node, 'postgres', 'a row that expired while the table was locked is removed');
 

@@ -87,6 +87,7 @@ BEGIN
 			PERFORM lock_renew(prefix || i, 3600);
 			COMMIT;
 		END IF;
+		PERFORM pg_sleep(0.002);
 	END LOOP;
 END $$;
 EOC
@@ -94,6 +95,7 @@ EOC
 # Sessions that have known the table since before it was rebuilt.
 my $session = $node->background_psql('postgres');
 my $other = $node->background_psql('postgres');
+$_->set_query_timer_restart foreach ($session, $other);
 $session->query_safe("CALL take('old-', 200)");
 $other->query_safe("SELECT lock_try('old-1')");
 
@@ -135,7 +137,7 @@ SELECT count(*) = 1 FROM pg_stat_progress_create_index
 WHERE relid = 'lockext_lock'::regclass AND phase = 'waiting for old snapshots'
 EOC
 	$session->query_safe("CALL take('$prefix', 200)");
-	$other->query_safe('CALL renew(20)');
+	$other->query_safe('CALL renew(10)');
 	$node->safe_psql('postgres', "CALL cycle('old-')");
 	$session->query_safe("CALL cycle('$prefix')");
 	is($node->safe_psql('postgres', 'SELECT count(*) FROM granted'),
