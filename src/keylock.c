@@ -26,9 +26,12 @@
 
 /*
  * How often a KEY lock that cannot be had is tried again after its holder
- * turned out to be the worker, or gone, and the longest pause in between.
+ * turned out to be the worker, or gone, and the longest pause in between.  More
+ * often while a worker runs: it may have lost the CPU with its locks half
+ * released.
  */
 #define MAX_ROUNDS 100
+#define MAX_ROUNDS_WORKER 2000
 #define MAX_PAUSE_US 1000L
 
 static bool outlive_broom(const LOCKTAG *tag, LOCKMODE mode);
@@ -105,7 +108,9 @@ take(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait, int max_keys)
 bool
 lockext_key_lock(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait)
 {
-	for (int round = 0; round < MAX_ROUNDS; round++)
+	for (int round = 0;
+		 round < (lockext_worker_pid() == 0 ? MAX_ROUNDS : MAX_ROUNDS_WORKER);
+		 round++)
 	{
 		if (take(key, name, mode, wait, lockext_max_keys))
 			return true;

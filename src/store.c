@@ -638,17 +638,29 @@ page_has_room(TupleTableSlot *old_slot, Size len)
 }
 
 /*
- * Has this very transaction locked the row in the slot, and nobody else?  Then
- * an update that may wait has nothing to wait for.
+ * Can the row in the table's slot be changed at once?  *wait is set if it is
+ * locked by this very transaction, and by nobody else: a change that may wait
+ * then finds nothing to wait for, whereas one that may not would be refused.
+ *
+ * PostgreSQL's own callers always wait, so what it does otherwise is not well
+ * trodden; the row is therefore asked first.
  */
 static bool
-row_locked_by_us(TupleTableSlot *slot)
+row_can_be_changed(LockTable *table, bool *wait)
 {
+	Buffer		buffer = ((BufferHeapTupleTableSlot *) table->slot)->buffer;
 	bool		unused;
-	HeapTupleHeader header = ExecFetchSlotHeapTuple(slot, false, &unused)->t_data;
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(table->slot, false, &unused);
+	HeapTupleHeader header = tuple->t_data;
+	TM_Result	state;
 
-	return !(header->t_infomask & (HEAP_XMAX_INVALID | HEAP_XMAX_IS_MULTI)) &&
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	state = HeapTupleSatisfiesUpdate(tuple, GetCurrentCommandId(true), buffer);
+	*wait = state == TM_BeingModified &&
+		!(header->t_infomask & HEAP_XMAX_IS_MULTI) &&
 		TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetRawXmax(header));
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	return state == TM_Ok || *wait;
 }
 
 static bool
@@ -660,6 +672,10 @@ update_row(LockTable *table, const LockRow *old, LockRow *new, TupleTableSlot *s
 	LockTupleMode lockmode;
 	TU_UpdateIndexes which;
 	ItemPointerData tid = old->tid;
+	bool		wait;
+
+	if (!row_can_be_changed(table, &wait))
+		return false;
 
 	new->gen = old->gen;
 	tuple = form_row(desc, new);
@@ -671,8 +687,8 @@ update_row(LockTable *table, const LockRow *old, LockRow *new, TupleTableSlot *s
 
 	ExecStoreHeapTuple(tuple, slot, false);
 	if (table_tuple_update(table->rel, &tid, slot, GetCurrentCommandId(true),
-						   SnapshotAny, InvalidSnapshot, row_locked_by_us(table->slot),
-						   &failure, &lockmode, &which) != TM_Ok)
+						   SnapshotAny, InvalidSnapshot, wait, &failure,
+						   &lockmode, &which) != TM_Ok)
 		return false;
 	if (which != TU_None)
 		insert_index_entries(table, slot, which);
@@ -715,16 +731,18 @@ lockext_row_write(LockTable *table, const LockRow *old, LockRow *new)
 	return done;
 }
 
-/* Remove a row; conditions and result as for lockext_row_write(). */
+/* Remove the row in the table's slot; conditions and result as for lockext_row_write(). */
 bool
 lockext_row_remove(LockTable *table, const LockRow *row)
 {
 	TM_FailureData failure;
 	ItemPointerData tid = row->tid;
+	bool		wait;
 
-	return table_tuple_delete(table->rel, &tid, GetCurrentCommandId(true),
-							  SnapshotAny, InvalidSnapshot, false, &failure,
-							  false) == TM_Ok;
+	return row_can_be_changed(table, &wait) &&
+		table_tuple_delete(table->rel, &tid, GetCurrentCommandId(true),
+						   SnapshotAny, InvalidSnapshot, wait, &failure,
+						   false) == TM_Ok;
 }
 
 /*
