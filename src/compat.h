@@ -81,17 +81,6 @@ compat_vxid_get_proc(VirtualTransactionId vxid)
 #endif
 }
 
-/* 17: the virtual transaction moved into a struct of its own. */
-static inline LocalTransactionId
-compat_proc_lxid(PGPROC *proc)
-{
-#if PG_VERSION_NUM < 170000
-	return proc->lxid;
-#else
-	return proc->vxid.lxid;
-#endif
-}
-
 /* 17: extensions can name their wait events. */
 static inline uint32
 compat_wait_event(const char *name)

@@ -159,7 +159,8 @@ lockext_key_give_back(KeyLock *key)
 /*
  * The process that runs this transaction; NULL if it is prepared, or over.  A
  * prepared transaction still carries the number of the process that made it,
- * where another may run by now.
+ * where another may run by now.  fpLocalTransactionId is what VirtualXactLock()
+ * goes by: it lasts a little longer than the process's lxid.
  */
 static PGPROC *
 transaction_process(VirtualTransactionId vxid)
@@ -169,7 +170,7 @@ transaction_process(VirtualTransactionId vxid)
 	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
 		return NULL;
 	proc = compat_vxid_get_proc(vxid);
-	if (proc == NULL || compat_proc_lxid(proc) != vxid.localTransactionId)
+	if (proc == NULL || proc->fpLocalTransactionId != vxid.localTransactionId)
 		return NULL;
 	return proc;
 }
