@@ -2,8 +2,7 @@
  * compat.h
  *		Differences between the supported server versions (15 to 18).
  *
- * The only file that looks at PG_VERSION_NUM.  Each wrapper has the shape of
- * the newest server's API; older servers are adapted to it.
+ * The only file that looks at PG_VERSION_NUM.
  */
 #ifndef LOCKEXT_COMPAT_H
 #define LOCKEXT_COMPAT_H
@@ -93,7 +92,7 @@ compat_wait_event(const char *name)
 #endif
 }
 
-/* 17: the module magic is unchanged, but 18 can carry name and version. */
+/* 18: the module magic can carry name and version. */
 #if PG_VERSION_NUM >= 180000
 #define LOCKEXT_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "lockext", .version = "1.0")
 #else

@@ -34,7 +34,7 @@
 #define MAX_ROUNDS_WORKER 2000
 #define MAX_PAUSE_US 1000L
 
-static bool outlive_broom(const LOCKTAG *tag, LOCKMODE mode);
+static bool worth_another_try(const LOCKTAG *tag, LOCKMODE mode);
 
 /*
  * Take a lock on behalf of the current subtransaction.  False if it cannot be
@@ -114,18 +114,20 @@ lockext_key_lock(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait)
 	{
 		if (take(key, name, mode, wait, lockext_max_keys))
 			return true;
-		if (!outlive_broom(&name->tag, mode))
+		if (!worth_another_try(&name->tag, mode))
 			return false;
 
 		/*
 		 * Nobody else holds it.  If we do, in another mode, those who wait for
-		 * us are in the way; a waiting request passes them at once.
+		 * us are in the way; a waiting request passes them at once.  (It would
+		 * have to wait for a guard that came in between, once there are any.)
 		 */
 		wait = is_kept(&name->tag);
 
 		/*
-		 * A transaction ends for others before its locks are free: microseconds
-		 * before, unless its process has lost the CPU.
+		 * Polled, not slept on, so that lock_timeout has no say.  A transaction
+		 * ends for others before its locks are free: microseconds before, unless
+		 * its process has lost the CPU.
 		 */
 		CHECK_FOR_INTERRUPTS();
 		pg_usleep(Min(10L << Min(round, 10), MAX_PAUSE_US));
@@ -187,11 +189,11 @@ is_worker(VirtualTransactionId vxid)
 
 /*
  * The lock could not be had a moment ago.  Returns true if it is worth another
- * try: nobody holds it any more, or the worker did and has now ended its
- * transaction.  False if somebody's transaction has it.
+ * try: nobody holds it any more, or the worker does.  False if somebody's
+ * transaction has it.
  */
 static bool
-outlive_broom(const LOCKTAG *tag, LOCKMODE mode)
+worth_another_try(const LOCKTAG *tag, LOCKMODE mode)
 {
 	VirtualTransactionId *vxids;
 	int			n;
@@ -199,9 +201,7 @@ outlive_broom(const LOCKTAG *tag, LOCKMODE mode)
 	vxids = GetLockConflicts(tag, mode, &n);
 	for (int i = 0; i < n; i++)
 	{
-		bool		over = VirtualXactLock(vxids[i], is_worker(vxids[i]));
-
-		if (!over)
+		if (!VirtualXactLock(vxids[i], false) && !is_worker(vxids[i]))
 		{
 			pfree(vxids);
 			return false;

@@ -11,6 +11,9 @@
  *	2. the lock table (a heavyweight relation lock);
  *	3. the primary key of the lock table;
  *	4. shared.c's LWLock, under which nothing else is taken.
+ * A transaction that changes a second lock holds 2 already when it comes to 1;
+ * so does the worker.  The worker, and tries, take each of them only if it is
+ * to be had at once; releases and renewals may wait, under deadlock detection.
  * A look without KEY takes 2 and 3 only and gives them back at once.
  *
  * Modes of KEY: guards RowShareLock, renewals ShareUpdateExclusiveLock (passes

@@ -6,7 +6,8 @@
  * the lock learns so at once and disturbs nobody.  The holder then waits for
  * KEY, if it has to: for another transaction of the same owner that works on
  * the lock, or a break.  Such a wait is an ordinary lock wait (lock_timeout,
- * deadlock detection).  It is begun without a lock on the table.
+ * deadlock detection).  It is begun without a lock on the table, unless the
+ * transaction has changed another lock before.
  */
 #include "postgres.h"
 

@@ -252,7 +252,10 @@ lock_indexes(LockTable *table)
 	foreach(lc, indexes)
 	{
 		if (!ConditionalLockRelationOid(lfirst_oid(lc), RowExclusiveLock))
+		{
+			list_free(indexes);
 			return false;
+		}
 		table->indexes = lappend_oid(table->indexes, lfirst_oid(lc));
 	}
 	list_free(indexes);

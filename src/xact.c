@@ -4,8 +4,7 @@
  *		it keeps, by subtransaction, and when the worker is to be told of a lock
  *		that becomes idle.
  *
- * The callbacks do backend-local work only, and nothing in them can raise
- * after commit.
+ * The callbacks are cheap, and nothing in them can raise after commit.
  */
 #include "postgres.h"
 
@@ -25,8 +24,12 @@ static int *keys = NULL;
 static int	keys_size = 0;
 static int	keys_total = 0;
 
-/* The earliest idle time this transaction brings about; DT_NOEND: none. */
+/* Has this transaction changed rows?  The earliest idle time that brings about. */
+static bool changed = false;
 static TimestampTz due = DT_NOEND;
+
+/* It took or renewed a lease: see lockext_xact_durable(). */
+static bool durable = false;
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
 
@@ -99,6 +102,16 @@ void
 lockext_xact_durable(void)
 {
 	ForceSyncCommit();
+	durable = true;
+}
+
+/*
+ * The second half of that promise, at the last moment, when nothing can set
+ * synchronous_commit any more.
+ */
+static void
+wait_for_standbys(void)
+{
 	if (SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0' &&
 		synchronous_commit < SYNCHRONOUS_COMMIT_REMOTE_WRITE)
 		(void) set_config_option("synchronous_commit", "on",
@@ -106,10 +119,14 @@ lockext_xact_durable(void)
 								 GUC_ACTION_LOCAL, true, 0, false);
 }
 
-/* The current transaction, once committed, has a lock idle from this moment on. */
+/*
+ * The current transaction has changed a row; once that is committed, its lock
+ * is idle from this moment on (DT_NOEND: no end in sight).
+ */
 void
 lockext_xact_due(TimestampTz idle_since)
 {
+	changed = true;
 	due = Min(due, idle_since);
 }
 
@@ -119,7 +136,9 @@ forget_all(void)
 	if (keys_total > 0)
 		memset(keys, 0, keys_size * sizeof(int));
 	keys_total = 0;
+	changed = false;
 	due = DT_NOEND;
+	durable = false;
 }
 
 static void
@@ -127,6 +146,12 @@ at_xact_end(XactEvent event, void *arg)
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			if (durable)
+				wait_for_standbys();
+			break;
+
 		case XACT_EVENT_COMMIT:
 			if (due != DT_NOEND)
 				lockext_due_lower(MyDatabaseId, due);
@@ -139,7 +164,7 @@ at_xact_end(XactEvent event, void *arg)
 			 * The worker may have passed over a row because this transaction
 			 * was changing it; that row is as due as ever.
 			 */
-			if (due != DT_NOEND)
+			if (changed)
 				lockext_due_lower(MyDatabaseId, GetCurrentTimestamp());
 			forget_all();
 			break;

@@ -244,6 +244,28 @@ is($node->safe_psql('postgres', "SELECT lock_break('damaged'), lock_break('damag
 rows_are_gone($node, 'postgres', 'and then it is removed', 'held', 'held-long');
 
 #
+# A row that was passed over because an open transaction had changed it: it is
+# as due as before when that rolls back, though nothing else happens.
+#
+my $passed_from = log_position($node);
+my $passed = "FROM lockext_lock WHERE key = 'passed'";
+my $open = $node->background_psql('postgres');
+$node->safe_psql('postgres', 'ALTER SYSTEM SET lockext.retention = 1');
+$node->reload;
+$node->safe_psql('postgres', "SELECT lock_try('passed'); SELECT lock_release('passed')");
+$open->query_safe("BEGIN; SELECT lock_acquire('passed')");
+ok($node->poll_query_until('postgres',
+		"SELECT released_at < clock_timestamp() - interval '2 s' $passed"),
+	'a due row is left alone while a transaction has changed it');
+$open->query_safe('ROLLBACK');
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 $passed"),
+	'and goes when that has rolled back');
+$open->quit;
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET lockext.retention');
+$node->reload;
+is(worker_trouble($node, $passed_from), '', 'no trouble with it');
+
+#
 # Tokens rise although the row is gone.  The clock can't help here: the floor
 # lies far in the future.
 #

@@ -6,8 +6,12 @@ server=
 
 say() { printf '%s\n' "$*"; }
 
+# Nothing from the caller's environment may lead elsewhere.
+for name in "${!PG@}"; do
+	[[ $name == PG_TEST_* ]] || unset "$name"
+done
+unset CDPATH DESTDIR MAKEFLAGS MFLAGS COPT PROFILE
 export LC_ALL=C.UTF-8 PGUSER=postgres
-unset PGHOST PGPORT PGDATABASE PGOPTIONS PGSERVICE PGAPPNAME
 
 # build PG_CONFIG: compile a copy of the sources and install it into a private
 # copy of that PostgreSQL.  Sets config, bin and pgxs, those of the copy.
@@ -37,7 +41,10 @@ start_server() {
 		printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$work/s'" "port = 5432" \
 			"max_prepared_transactions = 20" "log_line_prefix = '%m [%p] %q%a '" "$@"
 	} >>"$work/$name/postgresql.conf"
-	"$bin/pg_ctl" -D "$work/$name" -l "$work/$name.log" -s -w start
+	"$bin/pg_ctl" -D "$work/$name" -l "$work/$name.log" -s -w start || {
+		tail -n 20 "$work/$name.log"
+		return 1
+	}
 	server=$work/$name
 }
 
@@ -47,4 +54,4 @@ stop_server() {
 }
 
 trap 'stop_server immediate || true' EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM HUP
