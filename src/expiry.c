@@ -30,7 +30,7 @@
 typedef struct Batch
 {
 	LockTable  *table;
-	SweepState  *scan;
+	SweepState *scan;
 	TimestampTz now;
 	int			removed;
 	int64		max_token;		/* of the rows removed */
@@ -82,7 +82,7 @@ consider_row(Batch *batch)
 	idle_since = lockext_row_idle_since(&row);
 	if (idle_since == DT_NOEND)
 		return;
-	if (idle_since + idle_us > batch->now)
+	if (idle_since > batch->now - idle_us)
 		batch->scan->due = Min(batch->scan->due, idle_since);
 	else if (!remove_row(batch, &row) && !lockext_row_being_changed(batch->table))
 	{
@@ -96,7 +96,7 @@ consider_row(Batch *batch)
 static void
 scan_chunk(Batch *batch, BlockNumber nblocks)
 {
-	SweepState  *state = batch->scan;
+	SweepState *state = batch->scan;
 	BlockNumber n = Min(CHUNK_BLOCKS, nblocks - state->next_block);
 	BlockNumber next = state->next_block + n;
 	TupleTableSlot *slot = batch->table->slot;

@@ -200,6 +200,13 @@ lockext_slot_forget(Oid dboid)
 	LWLockRelease(shared->lock);
 }
 
+/* A moment far enough in the future is as good as never. */
+static TimestampTz
+add_or_never(TimestampTz t, int64 us)
+{
+	return t > DT_NOEND - us ? DT_NOEND : t + us;
+}
+
 /*
  * The database that is to be looked at now, or InvalidOid; then *wake_at is
  * the moment at which the next one will be, DT_NOEND for none.
@@ -221,7 +228,7 @@ lockext_slot_next(TimestampTz now, int64 idle_us, TimestampTz *wake_at)
 		if (slot->pending)
 			at = slot->not_before;
 		else if (slot->due != DT_NOEND)
-			at = Max(slot->due + idle_us, slot->not_before);
+			at = Max(add_or_never(slot->due, idle_us), slot->not_before);
 		else
 			continue;
 		if (at < best_at)

@@ -65,12 +65,12 @@ typedef struct Held
 
 enum
 {
-	GRANTED, REFUSED_HELD, REFUSED_BUSY, RENEWED, RELEASED, EXPIRED, COMMITS,
+	GRANTED, REFUSED_HELD, REFUSED_BUSY, REFUSED_TRY, RENEWED, RELEASED, EXPIRED, COMMITS,
 	ROLLBACKS, SAVEPOINTS_UNDONE, DEADLOCKS, SERIALIZATION, COUNTERS
 };
 
 static const char *const counter_names[COUNTERS] = {
-	"granted", "held", "busy", "renewed", "released", "expired", "commits",
+	"granted", "held", "busy", "tries refused", "renewed", "released", "expired", "commits",
 	"rollbacks", "savepoints undone", "deadlocks", "serialization failures"
 };
 
@@ -336,7 +336,7 @@ op_try(void)
 	if (res == NULL)
 		return;
 	if (PQgetisnull(res, 0, 0))
-		counters[REFUSED_HELD]++;
+		counters[REFUSED_TRY]++;
 	else
 		note_grant(key, atoll(PQgetvalue(res, 0, 0)), now_us(), before + 1000000);
 	PQclear(res);
