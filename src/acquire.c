@@ -15,6 +15,7 @@
 #include "keylock.h"
 #include "result.h"
 #include "store.h"
+#include "token.h"
 #include "xact.h"
 
 #include "access/htup_details.h"

@@ -13,6 +13,7 @@
 #include "expiry.h"
 #include "keylock.h"
 #include "settings.h"
+#include "token.h"
 
 #include "access/heapam.h"
 #include "access/tableam.h"

@@ -8,7 +8,7 @@
 #include "compat.h"
 #include "settings.h"
 #include "shared.h"
-#include "store.h"
+#include "table.h"
 #include "worker.h"
 #include "xact.h"
 
@@ -35,7 +35,7 @@ _PG_init(void)
 {
 	RegisterXactCallback(say_not_preloaded, NULL);
 	lockext_settings_init();
-	lockext_store_init();
+	lockext_table_init();
 	lockext_xact_init();
 	if (process_shared_preload_libraries_in_progress)
 	{

@@ -16,6 +16,7 @@
 #include "keylock.h"
 #include "result.h"
 #include "store.h"
+#include "token.h"
 #include "xact.h"
 
 #include "access/xact.h"

@@ -1,6 +1,6 @@
 /*
  * store.c
- *		The row store: the only file that touches the lock table.
+ *		The row store: the only file that reads and writes the lock table.
  *
  * One row per name, updated for each acquisition and release and never deleted
  * on the way, so that updates stay HOT and the cost of a cycle does not depend
@@ -26,17 +26,12 @@
 #include "postgres.h"
 
 #include "compat.h"
-#include "keylock.h"
-#include "settings.h"
-#include "shared.h"
 #include "store.h"
 
 #include "access/heapam.h"
 #include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -45,14 +40,9 @@
 #include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/relcache.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
-
-#define TABLE_NAME "lockext_lock"
 
 enum
 {
@@ -103,83 +93,14 @@ static const struct
 };
 
 /*
- * Which table the functions of an extension work on, and which tables were
- * found to have the shape expected here.  Forgotten on every relcache
- * invalidation that concerns the table.
+ * Raises 42809 unless the table has the columns expected here: somebody with the
+ * rights to do so may have altered it.
  */
-#define CACHE_SIZE 16
-static struct
-{
-	Oid			fn_oid;
-	Oid			relid;
-}			cache[CACHE_SIZE];
-static int	cached = 0;
-static Oid	checked_relid = InvalidOid;
-
-static void
-forget_table(Datum arg, Oid relid)
-{
-	if (OidIsValid(relid) && relid != checked_relid &&
-		(cached == 0 || relid != cache[0].relid))
-		return;
-	cached = 0;
-	checked_relid = InvalidOid;
-}
-
 void
-lockext_store_init(void)
-{
-	CacheRegisterRelcacheCallback(forget_table, (Datum) 0);
-}
-
-/* ---------- the table ---------- */
-
-/*
- * The lock table in a schema; with missing_ok InvalidOid if there is none, else
- * raises 42P01, as happens when the extension is dropped while its functions
- * run.
- */
-Oid
-lockext_table_in_schema(Oid nspoid, bool missing_ok)
-{
-	Oid			relid = OidIsValid(nspoid) ? get_relname_relid(TABLE_NAME, nspoid) : InvalidOid;
-
-	if (!OidIsValid(relid) && !missing_ok)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("lock table \"%s\" does not exist", TABLE_NAME),
-				 errhint("The extension \"lockext\" was dropped or is not complete.")));
-	return relid;
-}
-
-/* The lock table beside the given function, that is, in its schema. */
-Oid
-lockext_table_oid(Oid fn_oid)
-{
-	Oid			relid;
-
-	for (int i = 0; i < cached; i++)
-		if (cache[i].fn_oid == fn_oid)
-			return cache[i].relid;
-
-	relid = lockext_table_in_schema(get_func_namespace(fn_oid), false);
-	if (cached == CACHE_SIZE || (cached > 0 && cache[0].relid != relid))
-		cached = 0;
-	cache[cached].fn_oid = fn_oid;
-	cache[cached].relid = relid;
-	cached++;
-	return relid;
-}
-
-/* Somebody with the rights to do so may have altered the table. */
-static void
-check_shape(Relation rel)
+lockext_check_shape(Relation rel)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 	bool		good;
-
-	if (RelationGetRelid(rel) == checked_relid)
-		return;
 
 	good = rel->rd_rel->relkind == RELKIND_RELATION &&
 		rel->rd_tableam == GetHeapamTableAmRoutine() &&
@@ -192,154 +113,6 @@ check_shape(Relation rel)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("lock table \"%s\" was altered", RelationGetRelationName(rel)),
 				 errhint("Drop and create the extension \"lockext\" again.")));
-	checked_relid = RelationGetRelid(rel);
-}
-
-/*
- * Lock the table, for the current subtransaction: see keylock.c.  False if that
- * cannot be had at once and wait is false.
- */
-static bool
-lock_table(Oid relid, LOCKMODE mode, bool wait)
-{
-	ResourceOwner owner = CurrentResourceOwner;
-	bool		locked = true;
-
-	CurrentResourceOwner = CurTransactionResourceOwner;
-	if (wait)
-		LockRelationOid(relid, mode);
-	else
-		locked = ConditionalLockRelationOid(relid, mode);
-	CurrentResourceOwner = owner;
-	return locked;
-}
-
-static void
-unlock_table(Oid relid, LOCKMODE mode)
-{
-	ResourceOwner owner = CurrentResourceOwner;
-
-	CurrentResourceOwner = CurTransactionResourceOwner;
-	UnlockRelationOid(relid, mode);
-	CurrentResourceOwner = owner;
-}
-
-/*
- * The mode to ask for: the stronger one if this transaction holds that already,
- * since a new, weaker request would queue behind somebody who waits for us.
- */
-static LOCKMODE
-effective_mode(Oid relid, LOCKMODE mode)
-{
-	LOCKTAG		tag;
-
-	if (mode == RowExclusiveLock)
-		return mode;
-	lockext_relation_tag(&tag, relid);
-	return compat_lock_held_by_me(&tag, RowExclusiveLock) ? RowExclusiveLock : mode;
-}
-
-/*
- * Lock all indexes of the table, as changing a row does, but without waiting:
- * ALTER INDEX locks an index and not its table.
- */
-static bool
-lock_indexes(LockTable *table)
-{
-	List	   *indexes = RelationGetIndexList(table->rel);
-	ListCell   *lc;
-
-	foreach(lc, indexes)
-	{
-		if (!ConditionalLockRelationOid(lfirst_oid(lc), RowExclusiveLock))
-		{
-			list_free(indexes);
-			return false;
-		}
-		table->indexes = lappend_oid(table->indexes, lfirst_oid(lc));
-	}
-	list_free(indexes);
-	return true;
-}
-
-static void
-unlock_indexes(LockTable *table)
-{
-	ListCell   *lc;
-
-	foreach(lc, table->indexes)
-		UnlockRelationOid(lfirst_oid(lc), RowExclusiveLock);
-	list_free(table->indexes);
-}
-
-/*
- * Open and lock the table.  False if the lock cannot be had at once and wait is
- * false; to write without waiting takes a lock on every index as well, until
- * the table is closed.  If the table is gone, true, with table->rel NULL and no
- * lock.
- */
-bool
-lockext_table_open_relid(LockTable *table, Oid relid, LOCKMODE mode, bool wait)
-{
-	table->mode = effective_mode(relid, mode);
-	table->wait = wait;
-	table->indexes = NIL;
-	if (!lock_table(relid, table->mode, wait))
-		return false;
-
-	table->rel = try_relation_open(relid, NoLock);
-	if (table->rel == NULL)
-		unlock_table(relid, table->mode);
-	else
-	{
-		check_shape(table->rel);
-		table->slot = table_slot_create(table->rel, NULL);
-		if (mode == RowExclusiveLock && !wait && !lock_indexes(table))
-		{
-			lockext_table_close(table, false);
-			return false;
-		}
-	}
-	return true;
-}
-
-/*
- * Open the lock table beside the given function and lock it.  False if the
- * lock cannot be had without waiting and wait is false.
- */
-bool
-lockext_table_open(LockTable *table, Oid fn_oid, LOCKMODE mode, bool wait)
-{
-	for (;;)
-	{
-		Oid			relid = lockext_table_oid(fn_oid);
-
-		if (!lockext_table_open_relid(table, relid, mode, wait))
-			return false;
-
-		/* getting the lock may have brought news: is it still the one? */
-		if (table->rel != NULL)
-		{
-			if (lockext_table_oid(fn_oid) == relid)
-				return true;
-			lockext_table_close(table, false);
-		}
-		cached = 0;
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
-/* keep: the lock on the table (alone) stays until the end of the transaction. */
-void
-lockext_table_close(LockTable *table, bool keep)
-{
-	Oid			relid = RelationGetRelid(table->rel);
-
-	ExecDropSingleTupleTableSlot(table->slot);
-	unlock_indexes(table);
-	table_close(table->rel, NoLock);
-	if (!keep)
-		unlock_table(relid, table->mode);
 }
 
 /*
@@ -761,92 +534,4 @@ lockext_row_being_changed(LockTable *table)
 	return !(header->t_infomask & HEAP_XMAX_INVALID) &&
 		!HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) &&
 		TransactionIdIsInProgress(HeapTupleHeaderGetUpdateXid(header));
-}
-
-/* ---------- tokens ---------- */
-
-static int64
-token_floor(LockTable *table)
-{
-	LockName	name;
-	LockTable	other = *table;
-	LockRow		row;
-	int64		token = 0;
-
-	/* a slot of its own: the table's may hold the row to be changed */
-	lockext_floor_name(&name);
-	other.slot = table_slot_create(table->rel, NULL);
-	if (lockext_row_find(&other, &name, &row))
-	{
-		lockext_row_must_be_sound(&name, &row);
-		token = row.token;
-	}
-	ExecDropSingleTupleTableSlot(other.slot);
-	return token;
-}
-
-/*
- * The token of a new acquisition: greater than every earlier one of this name.
- * old is the name's row, or NULL if it has none; then the greatest token ever
- * removed stands in.  The caller holds KEY.
- *
- * Tokens are microseconds since 2000-01-01, so they also rise where the row
- * and the floor are gone (DROP EXTENSION, restore, promotion of a standby that
- * lagged), as long as the clock was not set back meanwhile.
- */
-int64
-lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now)
-{
-	int64		last = 0;
-	int64		token;
-
-	if (old == NULL || old->damage != NULL)
-		last = token_floor(table);
-	if (old != NULL && old->token > last && old->token < LOCKEXT_MAX_TOKEN)
-		last = old->token;
-
-	token = Max(last + 1, lockext_shared_clock(now));
-	if (token >= LOCKEXT_MAX_TOKEN)
-		ereport(ERROR,
-				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
-				 errmsg("no fencing token is left below 2^53"),
-				 errhint("The server's clock is set to a year after 2285.")));
-	return token;
-}
-
-/*
- * Rows with tokens up to this one are being removed by this transaction: no
- * new row may start below.  Returns false if the floor cannot be raised
- * without waiting; then nothing may be removed.
- */
-bool
-lockext_floor_raise(LockTable *table, int64 token)
-{
-	LockName	name;
-	LockRow		old;
-	LockRow		new;
-	KeyLock		key;
-	bool		found;
-
-	lockext_floor_name(&name);
-	if (!lockext_key_lock_once(&key, &name, LOCKEXT_KEY_CHANGE) ||
-		!lockext_row_look(table, &name, &old, &found))
-		return false;
-	if (found)
-		lockext_row_must_be_sound(&name, &old);
-	if (found && old.token >= token)
-		return true;
-
-	memset(&new, 0, sizeof(new));
-	new.token = token;
-	new.acquired_at = new.released_at = GetCurrentTimestamp();
-	new.expires_at = DT_NOEND;
-	new.timeout_ms = -1;
-	new.dboid = MyDatabaseId;
-	new.owner = BOOTSTRAP_SUPERUSERID;
-	new.scope = LOCKEXT_SCOPE_LEASE;
-	new.domain = name.domain;
-	new.key = name.key;
-	new.calling_fn = new.application_name = cstring_to_text("");
-	return lockext_row_write(table, found ? &old : NULL, &new);
 }

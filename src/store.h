@@ -1,6 +1,6 @@
 /*
  * store.h
- *		The lock table and its rows.
+ *		The rows of the lock table.
  */
 #ifndef LOCKEXT_STORE_H
 #define LOCKEXT_STORE_H
@@ -11,6 +11,7 @@
 #include "executor/tuptable.h"
 #include "names.h"
 #include "storage/itemptr.h"
+#include "table.h"
 #include "utils/inet.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
@@ -19,16 +20,6 @@
 #define LOCKEXT_MAX_TOKEN ((INT64CONST(1) << 53) - 1)
 
 #define LOCKEXT_SCOPE_LEASE 'l'
-
-/* The lock table, opened and locked. */
-typedef struct LockTable
-{
-	Relation	rel;
-	LOCKMODE	mode;
-	bool		wait;			/* may locks on it and its indexes be waited for? */
-	List	   *indexes;		/* those locked with the table */
-	TupleTableSlot *slot;		/* the row last found */
-} LockTable;
 
 /*
  * A row.  Pointers lead into the slot it was read from, and last as long as
@@ -64,13 +55,7 @@ lockext_end_of(TimestampTz begin, int64 timeout_ms)
 	return timeout_ms == -1 ? DT_NOEND : begin + timeout_ms * 1000;
 }
 
-extern void lockext_store_init(void);
-
-extern bool lockext_table_open(LockTable *table, Oid fn_oid, LOCKMODE mode, bool wait);
-extern bool lockext_table_open_relid(LockTable *table, Oid relid, LOCKMODE mode, bool wait);
-extern void lockext_table_close(LockTable *table, bool keep);
-extern Oid	lockext_table_oid(Oid fn_oid);
-extern Oid	lockext_table_in_schema(Oid nspoid, bool missing_ok);
+extern void lockext_check_shape(Relation rel);
 
 extern bool lockext_row_look(LockTable *table, const LockName *name, LockRow *row,
 							 bool *found);
@@ -83,8 +68,5 @@ extern TimestampTz lockext_row_idle_since(const LockRow *row);
 extern bool lockext_row_write(LockTable *table, const LockRow *old, LockRow *new);
 extern bool lockext_row_being_changed(LockTable *table);
 extern bool lockext_row_remove(LockTable *table, const LockRow *row);
-
-extern int64 lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now);
-extern bool lockext_floor_raise(LockTable *table, int64 token);
 
 #endif							/* LOCKEXT_STORE_H */

@@ -1,0 +1,101 @@
+/*
+ * token.c
+ *		Fencing tokens: what makes each greater than all before it.
+ */
+#include "postgres.h"
+
+#include "keylock.h"
+#include "shared.h"
+#include "token.h"
+
+#include "access/tableam.h"
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+static int64
+token_floor(LockTable *table)
+{
+	LockName	name;
+	LockTable	other = *table;
+	LockRow		row;
+	int64		token = 0;
+
+	/* a slot of its own: the table's may hold the row to be changed */
+	lockext_floor_name(&name);
+	other.slot = table_slot_create(table->rel, NULL);
+	if (lockext_row_find(&other, &name, &row))
+	{
+		lockext_row_must_be_sound(&name, &row);
+		token = row.token;
+	}
+	ExecDropSingleTupleTableSlot(other.slot);
+	return token;
+}
+
+/*
+ * The token of a new acquisition: greater than every earlier one of this name.
+ * old is the name's row, or NULL if it has none; then the greatest token ever
+ * removed stands in.  The caller holds KEY.
+ *
+ * Tokens are microseconds since 2000-01-01, so they also rise where the row
+ * and the floor are gone (DROP EXTENSION, restore, promotion of a standby that
+ * lagged), as long as the clock was not set back meanwhile.
+ */
+int64
+lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now)
+{
+	int64		last = 0;
+	int64		token;
+
+	if (old == NULL || old->damage != NULL)
+		last = token_floor(table);
+	if (old != NULL && old->token > last && old->token < LOCKEXT_MAX_TOKEN)
+		last = old->token;
+
+	token = Max(last + 1, lockext_shared_clock(now));
+	if (token >= LOCKEXT_MAX_TOKEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
+				 errmsg("no fencing token is left below 2^53"),
+				 errhint("The server's clock is set to a year after 2285.")));
+	return token;
+}
+
+/*
+ * Rows with tokens up to this one are being removed by this transaction: no
+ * new row may start below.  Returns false if the floor cannot be raised
+ * without waiting; then nothing may be removed.
+ */
+bool
+lockext_floor_raise(LockTable *table, int64 token)
+{
+	LockName	name;
+	LockRow		old;
+	LockRow		new;
+	KeyLock		key;
+	bool		found;
+
+	lockext_floor_name(&name);
+	if (!lockext_key_lock_once(&key, &name, LOCKEXT_KEY_CHANGE) ||
+		!lockext_row_look(table, &name, &old, &found))
+		return false;
+	if (found)
+		lockext_row_must_be_sound(&name, &old);
+	if (found && old.token >= token)
+		return true;
+
+	memset(&new, 0, sizeof(new));
+	new.token = token;
+	new.acquired_at = new.released_at = GetCurrentTimestamp();
+	new.expires_at = DT_NOEND;
+	new.timeout_ms = -1;
+	new.dboid = MyDatabaseId;
+	new.owner = BOOTSTRAP_SUPERUSERID;
+	new.scope = LOCKEXT_SCOPE_LEASE;
+	new.domain = name.domain;
+	new.key = name.key;
+	new.calling_fn = new.application_name = cstring_to_text("");
+	return lockext_row_write(table, found ? &old : NULL, &new);
+}
