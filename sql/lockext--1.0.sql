@@ -93,6 +93,7 @@ COMMENT ON COLUMN lock_result.key IS 'null for a master lock';
 COMMENT ON COLUMN lock_result.reason IS 'null if acquired, else held, busy or lost';
 COMMENT ON COLUMN lock_result.timeout IS 'lifetime in seconds; null: never expires';
 COMMENT ON COLUMN lock_result.token IS 'fencing token: rises with each acquisition of the key';
+COMMENT ON COLUMN lock_result.waited_ms IS 'milliseconds; 0 if there was no wait';
 COMMENT ON COLUMN lock_result.holder IS 'if not acquired: who stands in the way';
 
 CREATE TYPE lock_info AS (
@@ -116,10 +117,13 @@ CREATE TYPE lock_info AS (
 
 COMMENT ON TYPE lock_info IS
 'state of a lock, as lock_check() and lockext_held show it';
+COMMENT ON COLUMN lock_info.key IS 'null for a master lock';
 COMMENT ON COLUMN lock_info.token IS
 'null for roles without the privileges of the owner or of pg_read_all_stats';
 COMMENT ON COLUMN lock_info.client_addr IS 'shown like token';
 COMMENT ON COLUMN lock_info.data IS 'shown like token';
+COMMENT ON COLUMN lock_info.waiters IS
+'sessions that wait for the lock; null if the library is not preloaded';
 
 --
 -- Functions.  All are volatile, parallel unsafe (the ones that only look need
@@ -139,7 +143,24 @@ AS 'MODULE_PATHNAME', 'lockext_acquire'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION lock_acquire(text, integer, integer, text, text, text, boolean, jsonb) IS
-'take the lock if it is free, for timeout seconds; one row, whether acquired or not; takes effect at commit';
+'take the lock, for timeout seconds, waiting for it up to wait_ms milliseconds (0: not at all, -1: without limit); one row, whether acquired or not; takes effect at commit';
+
+CREATE PROCEDURE lock_acquire_wait(
+	key text,
+	timeout integer DEFAULT NULL,
+	wait_ms integer DEFAULT -1,
+	scope text DEFAULT 'lease',
+	calling_fn text DEFAULT NULL,
+	domain text DEFAULT '',
+	master boolean DEFAULT false,
+	data jsonb DEFAULT NULL,
+	INOUT result lock_result DEFAULT NULL
+)
+AS 'MODULE_PATHNAME', 'lockext_acquire_wait'
+LANGUAGE C;
+
+COMMENT ON PROCEDURE lock_acquire_wait(text, integer, integer, text, text, text, boolean, jsonb, lock_result) IS
+'take the lock like lock_acquire(), but wait for it without a snapshot: ends the current transaction first; not in a transaction block';
 
 CREATE FUNCTION lock_try(
 	key text,
@@ -200,7 +221,7 @@ AS 'MODULE_PATHNAME', 'lockext_break'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 
 COMMENT ON FUNCTION lock_break(text, integer, text, boolean) IS
-'end anybody''s lock at commit; false if nobody holds it; 55P03 if an open transaction is in the way';
+'end anybody''s lock at commit; false if nobody holds it; 55P03 if an open transaction is in the way for longer than wait_ms milliseconds (-1: without limit)';
 
 -- ends other roles' locks: for those an administrator grants it to
 REVOKE ALL ON FUNCTION lock_break(text, integer, text, boolean) FROM PUBLIC;
@@ -218,6 +239,36 @@ COMMENT ON VIEW lockext_held IS
 'every lock held at this moment, in this database';
 
 GRANT SELECT ON lockext_held TO PUBLIC;
+
+CREATE FUNCTION lockext_waiters(
+	OUT pid integer,
+	OUT owner text,
+	OUT key text,
+	OUT domain text,
+	OUT master boolean,
+	OUT "position" integer,
+	OUT since timestamptz,
+	OUT scope text,
+	OUT form text
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'lockext_waiters'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lockext_waiters() IS
+'every session that waits for a lock; see the view of the same name';
+
+CREATE VIEW lockext_waiters AS SELECT * FROM lockext_waiters();
+
+COMMENT ON VIEW lockext_waiters IS
+'every session that waits for a lock of this database; empty if the library is not preloaded';
+COMMENT ON COLUMN lockext_waiters.owner IS 'the role that will own the lock';
+COMMENT ON COLUMN lockext_waiters.key IS 'null for a master lock';
+COMMENT ON COLUMN lockext_waiters."position" IS '1: the next to have the lock';
+COMMENT ON COLUMN lockext_waiters.scope IS 'of the lock that is waited for';
+COMMENT ON COLUMN lockext_waiters.form IS
+'statement (lock_acquire) or call (lock_acquire_wait)';
+
+GRANT SELECT ON lockext_waiters TO PUBLIC;
 
 -- Say so once if the library is not preloaded.
 CREATE FUNCTION lockext_note_preload() RETURNS void

@@ -5,17 +5,23 @@
  * First a look without any lock of ours: most refusals end there, with no
  * transaction ID, no WAL and no lock-manager traffic beyond the table's
  * fast-path lock.  A lock that looks free is then claimed: KEY is taken, the
- * row looked at again, and only then written.  Nothing on the way waits for
- * another transaction; what cannot be had at once makes the answer "busy".
+ * row looked at again, and only then written; with scope "transaction" KEY is
+ * all there is.  Nothing on the way waits for another transaction; what cannot
+ * be had at once makes the answer "busy".
+ *
+ * A try does not overtake those who wait: see wait.c.
  */
 #include "postgres.h"
 
+#include "acquire.h"
 #include "args.h"
 #include "caller.h"
-#include "keylock.h"
-#include "result.h"
+#include "own.h"
+#include "shared.h"
 #include "store.h"
 #include "token.h"
+#include "wait.h"
+#include "waiters.h"
 #include "xact.h"
 
 #include "access/htup_details.h"
@@ -27,43 +33,49 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* What is asked for. */
-typedef struct Request
-{
-	LockName	name;
-	int64		timeout_ms;		/* -1: never */
-	text	   *calling_fn;		/* NULL: find out when the lock is granted */
-	Jsonb	   *data;			/* may be NULL */
-} Request;
-
 PG_FUNCTION_INFO_V1(lockext_acquire);
 PG_FUNCTION_INFO_V1(lockext_try);
 
-static bool acquire(Oid fn_oid, Request *request, Outcome *outcome);
-static bool look_first(Oid fn_oid, const LockName *name, Outcome *outcome);
-static bool claim(Oid fn_oid, Request *request, Outcome *outcome);
+static bool look_first(Request *request, Outcome *outcome);
+static bool no_queue(const LockName *name, Outcome *outcome);
+static bool claim(Request *request, Outcome *outcome);
+static bool refuse_busy(Outcome *outcome, const LOCKTAG *tag, LOCKMODE mode);
 static bool grant(LockTable *table, Request *request, const LockRow *old, Outcome *outcome);
+
+/* Scope "transaction" changes no table. */
+static void
+must_be_able_to(const Request *request, const char *function)
+{
+	if (request->scope == LOCKEXT_SCOPE_TRANSACTION)
+		lockext_must_be_able_to_lock(function);
+	else
+		lockext_must_be_able_to_write(function);
+}
 
 /*
  * lock_acquire(key, timeout, wait_ms, scope, calling_fn, domain, master, data)
  *
- * One row, whatever the outcome.  Raises 22023, 25006, 53400, XX001.
+ * One row, whatever the outcome.  Raises 22023, 25006, 53400, XX001; if it
+ * waits, what any lock wait may: 55P03 by lock_timeout, 40P01, 57014.
  */
 Datum
 lockext_acquire(PG_FUNCTION_ARGS)
 {
-	Request		request;
+	Request		request = {.fn_oid = fcinfo->flinfo->fn_oid};
 	Outcome		outcome;
 
 	lockext_arg_name(fcinfo, 0, 5, 6, &request.name);
-	request.timeout_ms = lockext_arg_timeout(fcinfo, 1);
-	lockext_arg_wait(fcinfo, 2);
-	lockext_arg_scope(fcinfo, 3);
+	request.scope = lockext_arg_scope(fcinfo, 3);
+	request.timeout_ms = lockext_arg_timeout(fcinfo, 1, request.scope);
+	request.wait_ms = lockext_arg_wait(fcinfo, 2);
 	request.calling_fn = lockext_arg_calling_fn(fcinfo, 4);
 	request.data = lockext_arg_data(fcinfo, 7);
-	lockext_must_be_able_to_write("lock_acquire()");
+	must_be_able_to(&request, "lock_acquire()");
 
-	acquire(fcinfo->flinfo->fn_oid, &request, &outcome);
+	if (request.wait_ms == 0)
+		lockext_try_acquire(&request, &outcome);
+	else
+		lockext_wait_and_acquire(&request, LOCKEXT_FORM_STATEMENT, &outcome);
 	PG_RETURN_DATUM(lockext_form_result(fcinfo, &request.name, request.calling_fn, &outcome));
 }
 
@@ -71,47 +83,78 @@ lockext_acquire(PG_FUNCTION_ARGS)
 Datum
 lockext_try(PG_FUNCTION_ARGS)
 {
-	Request		request;
+	Request		request = {.fn_oid = fcinfo->flinfo->fn_oid};
 	Outcome		outcome;
 
 	lockext_arg_name(fcinfo, 0, 3, 4, &request.name);
-	request.timeout_ms = lockext_arg_timeout(fcinfo, 1);
-	lockext_arg_scope(fcinfo, 2);
-	request.calling_fn = NULL;
-	request.data = NULL;
-	lockext_must_be_able_to_write("lock_try()");
+	request.scope = lockext_arg_scope(fcinfo, 2);
+	request.timeout_ms = lockext_arg_timeout(fcinfo, 1, request.scope);
+	must_be_able_to(&request, "lock_try()");
 
-	if (!acquire(fcinfo->flinfo->fn_oid, &request, &outcome))
+	if (!lockext_try_acquire(&request, &outcome))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(outcome.row.token);
 }
 
-static bool
-acquire(Oid fn_oid, Request *request, Outcome *outcome)
+/* Take the lock if it is free and nobody waits for it. */
+bool
+lockext_try_acquire(Request *request, Outcome *outcome)
 {
 	memset(outcome, 0, sizeof(*outcome));
-	return look_first(fn_oid, &request->name, outcome) &&
-		claim(fn_oid, request, outcome);
+	return look_first(request, outcome) &&
+		no_queue(&request->name, outcome) &&
+		claim(request, outcome);
+}
+
+/*
+ * The same for the one whose turn it is: all others wait for it.  Without a look
+ * first if the lock is likely to be free.
+ */
+bool
+lockext_try_at_head(Request *request, bool likely, Outcome *outcome)
+{
+	memset(outcome, 0, sizeof(*outcome));
+	return (likely || look_first(request, outcome)) &&
+		claim(request, outcome);
+}
+
+/*
+ * A wait was in vain: find out what is in the way now.  If nothing is any more,
+ * outcome stays as it was.
+ */
+void
+lockext_why_not(Request *request, Outcome *outcome)
+{
+	Outcome		now;
+
+	memset(&now, 0, sizeof(now));
+	if (look_first(request, &now))
+	{
+		refuse_busy(&now, &request->name.tag, lockext_claim_mode(request));
+		if (!now.blocker.found && no_queue(&request->name, &now))
+			return;
+	}
+	*outcome = now;
 }
 
 /* ---------- refusing ---------- */
 
+/* The given lock cannot be had at once in that mode. */
 static bool
 refuse_busy(Outcome *outcome, const LOCKTAG *tag, LOCKMODE mode)
 {
 	outcome->reason = LOCKEXT_REASON_BUSY;
+	outcome->in_the_way = *tag;
+	outcome->mode = mode;
 	lockext_find_blocker(tag, mode, &outcome->blocker);
 	return false;
 }
 
 /* The lock table is being rewritten, dropped or moved. */
 static bool
-refuse_table(Oid fn_oid, Outcome *outcome, LOCKMODE mode)
+refuse_table(const LockTable *table, Outcome *outcome)
 {
-	LOCKTAG		tag;
-
-	lockext_relation_tag(&tag, lockext_table_oid(fn_oid));
-	return refuse_busy(outcome, &tag, mode);
+	return refuse_busy(outcome, &table->refused, table->refused_mode);
 }
 
 static bool
@@ -130,22 +173,28 @@ refuse_held(Outcome *outcome, const LockRow *row)
  * instant; not seeing one settles nothing.
  */
 static bool
-look_first(Oid fn_oid, const LockName *name, Outcome *outcome)
+look_first(Request *request, Outcome *outcome)
 {
+	const LockName *name = &request->name;
+	const LockRow *mine = lockext_held_by_transaction(name);
 	LockTable	table;
 	LockRow		row;
 	bool		found;
 	bool		go_on = true;
 
-	if (!lockext_table_open(&table, fn_oid, AccessShareLock, false))
-		return refuse_table(fn_oid, outcome, AccessShareLock);
+	if (mine != NULL)
+		return refuse_held(outcome, mine);
+
+	lockext_xact_wal_begin();
+	if (!lockext_table_open(&table, request->fn_oid, AccessShareLock, false))
+		return refuse_table(&table, outcome);
 
 	if (!lockext_row_look(&table, name, &row, &found))
-		go_on = refuse_table(fn_oid, outcome, RowExclusiveLock);
+		go_on = refuse_table(&table, outcome);
 	else if (found)
 	{
 		lockext_row_must_be_sound(name, &row);
-		if (lockext_row_live(&row, GetCurrentTimestamp()))
+		if (lockext_row_holds(&row, GetCurrentTimestamp()))
 			go_on = refuse_held(outcome, &row);
 	}
 	lockext_table_close(&table, false);
@@ -153,62 +202,149 @@ look_first(Oid fn_oid, const LockName *name, Outcome *outcome)
 }
 
 /*
- * Take KEY and, if the lock is free then, write its row.  KEY and the lock on
- * the table stay until the end of the transaction if the lock is granted, and
- * are given back if not.
+ * Somebody who waits for the lock comes before us, unless this transaction keeps
+ * KEY: then they wait for us.
  */
 static bool
-claim(Oid fn_oid, Request *request, Outcome *outcome)
+no_queue(const LockName *name, Outcome *outcome)
+{
+	LOCKTAG		tag;
+
+	if (lockext_nobody_waits(name) || lockext_key_is_kept(name))
+		return true;
+	lockext_queue_tag(&tag, name);
+	if (!lockext_lock(&tag, ShareLock, false))
+		return refuse_busy(outcome, &tag, ShareLock);
+	lockext_unlock(&tag, ShareLock);
+	return true;
+}
+
+/* The mode in which KEY is kept if the lock is granted. */
+LOCKMODE
+lockext_claim_mode(const Request *request)
+{
+	return request->scope == LOCKEXT_SCOPE_TRANSACTION ? LOCKEXT_KEY_HOLD : LOCKEXT_KEY_CHANGE;
+}
+
+/* Take KEY and, if the lock is free then, the lock. */
+static bool
+claim(Request *request, Outcome *outcome)
+{
+	KeyLock		key;
+	LOCKMODE	mode = lockext_claim_mode(request);
+
+	if (!lockext_key_lock(&key, &request->name, mode, false))
+		return refuse_busy(outcome, &request->name.tag, mode);
+	return lockext_claim_with_key(request, &key, outcome);
+}
+
+/*
+ * Under KEY: if the lock is free, grant it.  KEY and, if a row was written, the
+ * lock on the table stay until the end of the transaction if it is granted, and
+ * are given back if not.
+ */
+bool
+lockext_claim_with_key(Request *request, KeyLock *key, Outcome *outcome)
 {
 	LockTable	table;
 	LockRow		row;
-	KeyLock		key;
 	bool		found;
+	bool		writes = request->scope != LOCKEXT_SCOPE_TRANSACTION;
 	bool		granted = false;
 
-	if (!lockext_key_lock(&key, &request->name, LOCKEXT_KEY_CHANGE, false))
-		return refuse_busy(outcome, &request->name.tag, LOCKEXT_KEY_CHANGE);
-
-	if (!lockext_table_open(&table, fn_oid, RowExclusiveLock, false))
-		refuse_table(fn_oid, outcome, RowExclusiveLock);
+	if (!lockext_table_open(&table, request->fn_oid,
+							writes ? RowExclusiveLock : AccessShareLock, false))
+		refuse_table(&table, outcome);
 	else
 	{
 		if (!lockext_row_look(&table, &request->name, &row, &found))
-			refuse_table(fn_oid, outcome, RowExclusiveLock);
+			refuse_table(&table, outcome);
 		else
 			granted = grant(&table, request, found ? &row : NULL, outcome);
-		lockext_table_close(&table, granted);
+		lockext_table_close(&table, granted && writes);
 	}
 	if (!granted)
-		lockext_key_give_back(&key);
+		lockext_key_give_back(key);
 	return granted;
+}
+
+/* Does the transaction's snapshot show how the lock in the table's slot ended? */
+static bool
+shows_the_end(LockTable *table, const LockRow *old)
+{
+	bool		unused;
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(table->slot, false, &unused);
+
+	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
+		return true;
+	return table_tuple_satisfies_snapshot(table->rel, table->slot, GetTransactionSnapshot()) &&
+		lockext_row_idle_since(old) <= GetCurrentTransactionStartTimestamp();
 }
 
 /*
  * Under REPEATABLE READ and above the transaction goes on reading from a
- * snapshot that may be older than what the lock's last holder committed: if the
- * snapshot does not show how the lock ended, or if it expired only after this
- * transaction began.
+ * snapshot that may be older than what the lock's last holder committed: if we
+ * waited for it, if the snapshot does not show how the lock ended, or if it
+ * expired only after this transaction began.
  */
 static void
-warn_if_snapshot_is_old(LockTable *table, const LockName *name, const LockRow *old)
+warn_if_snapshot_is_old(LockTable *table, const Request *request, const LockRow *old)
 {
-	HeapTuple	tuple;
-	bool		unused;
-
-	if (!IsolationUsesXactSnapshot())
+	if (!IsolationUsesXactSnapshot() || !FirstSnapshotSet)
 		return;
-	tuple = ExecFetchSlotHeapTuple(table->slot, false, &unused);
-	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
-		return;
-	if (table_tuple_satisfies_snapshot(table->rel, table->slot, GetTransactionSnapshot()) &&
-		lockext_row_idle_since(old) <= GetCurrentTransactionStartTimestamp())
+	if (!request->waited && (old == NULL || shows_the_end(table, old)))
 		return;
 	ereport(WARNING,
 			(errmsg("lock %s changed hands after this transaction's snapshot was taken",
-					lockext_name_display(name)),
+					lockext_name_display(&request->name)),
 			 errdetail("What its last holder committed may not be visible to this transaction."),
 			 errhint("Take the lock before the first query, in a transaction of its own, or at READ COMMITTED.")));
+}
+
+/* Fill in the row of the new acquisition, all but its token. */
+static void
+new_row(const Request *request, TimestampTz now, LockRow *new)
+{
+	new->acquired_at = now;
+	new->dboid = MyDatabaseId;
+	new->owner = GetUserId();
+	new->pid = MyProcPid;
+	new->scope = request->scope;
+	new->domain = request->name.domain;
+	new->key = request->name.key;
+	new->calling_fn = request->calling_fn;
+	new->application_name = cstring_to_text(application_name ? application_name : "");
+	new->timeout_ms = request->timeout_ms;
+	new->expires_at = lockext_end_of(now, request->timeout_ms);
+	new->released_at = DT_NOEND;
+	new->client_addr = lockext_client_addr();
+	new->data = request->data;
+}
+
+/* Write the new row, and what goes with it; false if somebody has locked the old one. */
+static bool
+write_row(LockTable *table, const LockRow *old, const LockName *name, LockRow *new)
+{
+	if (new->scope == LOCKEXT_SCOPE_SESSION)
+	{
+		lockext_live_sweep(table);
+		new->token = lockext_live_take(name, new->token);
+	}
+
+	if (!lockext_row_write(table, old, new))
+	{
+		if (new->scope == LOCKEXT_SCOPE_SESSION)
+			lockext_live_give_back(name, new->token);
+		return false;
+	}
+
+	/* a lease must not be forgotten in a crash once its holder knows of it */
+	if (new->scope == LOCKEXT_SCOPE_LEASE)
+		lockext_xact_durable();
+	else
+		lockext_xact_wrote_session();
+	lockext_xact_due(new->expires_at);
+	return true;
 }
 
 /* Under KEY: old is the name's row, or NULL; it is in the table's slot. */
@@ -221,39 +357,28 @@ grant(LockTable *table, Request *request, const LockRow *old, Outcome *outcome)
 	if (old != NULL)
 	{
 		lockext_row_must_be_sound(&request->name, old);
-		if (lockext_row_live(old, now))
+		if (lockext_row_holds(old, now))
 			return refuse_held(outcome, old);
 	}
 
+	if (request->waited)
+		lockext_client_must_be_there();
 	if (request->calling_fn == NULL)
 		request->calling_fn = lockext_caller_label();
+	warn_if_snapshot_is_old(table, request, old);
 
-	new->token = lockext_next_token(table, old, now);
-	new->acquired_at = now;
-	new->dboid = MyDatabaseId;
-	new->owner = GetUserId();
-	new->pid = MyProcPid;
-	new->scope = LOCKEXT_SCOPE_LEASE;
-	new->domain = request->name.domain;
-	new->key = request->name.key;
-	new->calling_fn = request->calling_fn;
-	new->application_name = cstring_to_text(application_name ? application_name : "");
-	new->timeout_ms = request->timeout_ms;
-	new->expires_at = lockext_end_of(now, request->timeout_ms);
-	new->released_at = DT_NOEND;
-	new->client_addr = lockext_client_addr();
-	new->data = request->data;
-
-	if (old != NULL)
-		warn_if_snapshot_is_old(table, &request->name, old);
-	if (!lockext_row_write(table, old, new))
+	new_row(request, now, new);
+	if (!lockext_next_token(table, old, now, &new->token))
+		return refuse_table(table, outcome);
+	if (request->scope == LOCKEXT_SCOPE_TRANSACTION)
+	{
+		lockext_hold(&request->name, new);
+		lockext_shared_clock_passed(new->token);
+	}
+	else if (!write_row(table, old, &request->name, new))
 	{
 		outcome->reason = LOCKEXT_REASON_BUSY;
 		return false;
 	}
-
-	/* a lease must not be forgotten in a crash once its holder knows of it */
-	lockext_xact_durable();
-	lockext_xact_due(new->expires_at);
 	return true;
 }

@@ -10,6 +10,7 @@
 
 #include "args.h"
 #include "caller.h"
+#include "result.h"
 #include "settings.h"
 #include "store.h"
 
@@ -90,12 +91,22 @@ lockext_arg_name(FunctionCallInfo fcinfo, int key, int domain, int master, LockN
 
 /*
  * A lifetime in milliseconds, from an argument in seconds; -1: never ends.
- * Null stands for lockext.default_timeout (requirements, decision 1).
+ * Null stands for lockext.default_timeout (requirements, decision 1), except
+ * with scope "transaction", which has no timeout.
  */
 int64
-lockext_arg_timeout(FunctionCallInfo fcinfo, int n)
+lockext_arg_timeout(FunctionCallInfo fcinfo, int n, char scope)
 {
 	int32		seconds;
+
+	if (scope == LOCKEXT_SCOPE_TRANSACTION)
+	{
+		if (!PG_ARGISNULL(n))
+			bad_argument("timeout", show_int(PG_GETARG_INT32(n)),
+						 "A lock with scope \"transaction\" ends with its transaction and has no timeout.",
+						 NULL);
+		return -1;
+	}
 
 	if (!PG_ARGISNULL(n))
 		seconds = PG_GETARG_INT32(n);
@@ -127,26 +138,64 @@ lockext_arg_token(FunctionCallInfo fcinfo, int n)
 	return token;
 }
 
-void
+static bool
+is_word(const text *t, const char *word)
+{
+	return VARSIZE_ANY_EXHDR(t) == strlen(word) &&
+		memcmp(VARDATA_ANY(t), word, strlen(word)) == 0;
+}
+
+/* The scope as rows have it, or 0. */
+static char
+find_scope(const text *scope)
+{
+	static const char scopes[] = {
+		LOCKEXT_SCOPE_LEASE, LOCKEXT_SCOPE_SESSION, LOCKEXT_SCOPE_TRANSACTION
+	};
+
+	for (int i = 0; i < lengthof(scopes); i++)
+		if (is_word(scope, lockext_scope_name(scopes[i])))
+			return scopes[i];
+	return 0;
+}
+
+char
 lockext_arg_scope(FunctionCallInfo fcinfo, int n)
 {
-	text	   *scope;
+	char		scope;
 
 	if (PG_ARGISNULL(n))
 		bad_argument("scope", NULL, NULL, NULL);
-	scope = PG_GETARG_TEXT_PP(n);
-	if (VARSIZE_ANY_EXHDR(scope) != 5 || memcmp(VARDATA_ANY(scope), "lease", 5) != 0)
-		bad_argument("scope", show_text(scope), "The only scope is \"lease\".", NULL);
+	scope = find_scope(PG_GETARG_TEXT_PP(n));
+	if (scope == 0)
+		bad_argument("scope", show_text(PG_GETARG_TEXT_PP(n)),
+					 "A scope is \"lease\", \"session\" or \"transaction\".", NULL);
+	return scope;
 }
 
-void
+/* The same for a call that begins a transaction of its own. */
+char
+lockext_arg_outlasting_scope(FunctionCallInfo fcinfo, int n)
+{
+	char		scope = lockext_arg_scope(fcinfo, n);
+
+	if (scope == LOCKEXT_SCOPE_TRANSACTION)
+		bad_argument("scope", "\"transaction\"",
+					 "lock_acquire_wait() ends the current transaction before it waits; its scope is \"lease\" or \"session\".",
+					 "Use lock_acquire().");
+	return scope;
+}
+
+/* How long to wait, in milliseconds; 0: not at all, -1: without limit. */
+int64
 lockext_arg_wait(FunctionCallInfo fcinfo, int n)
 {
 	if (PG_ARGISNULL(n))
 		bad_argument("wait_ms", NULL, NULL, NULL);
-	if (PG_GETARG_INT32(n) != 0)
+	if (PG_GETARG_INT32(n) < -1)
 		bad_argument("wait_ms", show_int(PG_GETARG_INT32(n)),
-					 "This version answers at once: wait_ms is 0.", NULL);
+					 "It is a number of milliseconds; 0 does not wait, -1 waits without limit.", NULL);
+	return PG_GETARG_INT32(n);
 }
 
 /* The label of a lock: the argument, or found on the call stack. */
@@ -184,6 +233,14 @@ void
 lockext_must_be_able_to_write(const char *function)
 {
 	PreventCommandIfReadOnly(function);
+	PreventCommandIfParallelMode(function);
+	PreventCommandDuringRecovery(function);
+}
+
+/* The same for what changes no table: 25006 on a standby. */
+void
+lockext_must_be_able_to_lock(const char *function)
+{
 	PreventCommandIfParallelMode(function);
 	PreventCommandDuringRecovery(function);
 }

@@ -12,6 +12,7 @@
 #include "access/genam.h"
 #include "access/tableam.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
@@ -26,6 +27,12 @@
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "lockext supports PostgreSQL 15 to 18"
 #endif
+
+/*
+ * From libpq/libpq.h, which needs GSSAPI's headers where the server was built
+ * with it; they are not among what a server's development package brings.
+ */
+extern bool pq_check_connection(void);
 
 /* 16: an update tells "all indexes" and "summarizing indexes only" apart. */
 #if PG_VERSION_NUM < 160000
@@ -78,6 +85,23 @@ compat_vxid_get_proc(VirtualTransactionId vxid)
 #else
 	return ProcNumberGetProc(vxid.procNumber);
 #endif
+}
+
+static inline int
+compat_my_proc_number(void)
+{
+#if PG_VERSION_NUM < 170000
+	return MyProc->pgprocno;
+#else
+	return MyProcNumber;
+#endif
+}
+
+/* Process numbers are below this; known when shared memory is requested. */
+static inline int
+compat_proc_count(void)
+{
+	return MaxBackends + NUM_AUXILIARY_PROCS;
 }
 
 /* 17: extensions can name their wait events. */

@@ -12,6 +12,7 @@
 
 #include "expiry.h"
 #include "keylock.h"
+#include "own.h"
 #include "settings.h"
 #include "token.h"
 
@@ -81,6 +82,8 @@ consider_row(Batch *batch)
 		return;
 
 	idle_since = lockext_row_idle_since(&row);
+	if (idle_since > batch->now && !lockext_row_holds(&row, batch->now))
+		idle_since = row.acquired_at;	/* its session is gone, who knows since when */
 	if (idle_since == DT_NOEND)
 		return;
 	if (idle_since > batch->now - idle_us)

@@ -9,6 +9,8 @@
 #include "postgres.h"
 
 #include "args.h"
+#include "keylock.h"
+#include "own.h"
 #include "result.h"
 #include "store.h"
 
@@ -25,6 +27,26 @@
 PG_FUNCTION_INFO_V1(lockext_check);
 PG_FUNCTION_INFO_V1(lockext_held);
 
+/*
+ * Does an open transaction hold the lock with scope "transaction"?  Of another's
+ * only owner and process are known; *row is good for as long as the transaction
+ * is ours.
+ */
+static bool
+held_by_transaction(const LockName *name, LockRow *row)
+{
+	const LockRow *mine = lockext_held_by_transaction(name);
+	Blocker		blocker;
+
+	if (mine != NULL)
+		*row = *mine;
+	else if (RecoveryInProgress() || !lockext_find_transaction_holder(&name->tag, &blocker))
+		return false;
+	else
+		lockext_row_of_blocker(row, &blocker);
+	return true;
+}
+
 /* lock_check(key, domain, master): one lock_info, held = false if nobody holds it */
 Datum
 lockext_check(PG_FUNCTION_ARGS)
@@ -32,20 +54,36 @@ lockext_check(PG_FUNCTION_ARGS)
 	LockName	name;
 	LockTable	table;
 	LockRow		row;
+	bool		found;
 	bool		held = false;
 	Datum		info;
 
 	lockext_arg_name(fcinfo, 0, 1, 2, &name);
 
 	(void) lockext_table_open(&table, fcinfo->flinfo->fn_oid, AccessShareLock, true);
-	if (lockext_row_find(&table, &name, &row))
+	(void) lockext_row_find(&table, &name, &row, &found);
+	if (found)
 	{
 		lockext_row_must_be_sound(&name, &row);
-		held = lockext_row_live(&row, GetCurrentTimestamp());
+		held = lockext_row_holds(&row, GetCurrentTimestamp());
 	}
+	held = held || held_by_transaction(&name, &row);
 	info = lockext_form_info(fcinfo, &name, held ? &row : NULL);
 	lockext_table_close(&table, false);
 	PG_RETURN_DATUM(info);
+}
+
+static void
+put_lock(const LockRow *row, void *arg)
+{
+	ReturnSetInfo *rsinfo = arg;
+	LockName	name;
+	Datum		values[LOCKEXT_INFO_COLUMNS];
+	bool		nulls[LOCKEXT_INFO_COLUMNS];
+
+	lockext_name_set(&name, row->domain, row->key);
+	lockext_fill_info(&name, row, values, nulls);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
 /*
@@ -68,9 +106,6 @@ put_held(LockTable *table, ReturnSetInfo *rsinfo)
 	while (table_scan_getnextslot(scan, ForwardScanDirection, table->slot))
 	{
 		LockRow		row;
-		LockName	name;
-		Datum		values[LOCKEXT_INFO_COLUMNS];
-		bool		nulls[LOCKEXT_INFO_COLUMNS];
 
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(row_context);
@@ -87,11 +122,9 @@ put_held(LockTable *table, ReturnSetInfo *rsinfo)
 					 errdetail_internal("%s", row.damage)));
 			continue;
 		}
-		if (!lockext_row_live(&row, now))
+		if (!lockext_row_holds(&row, now))
 			continue;
-		lockext_name_set(&name, row.domain, row.key);
-		lockext_fill_info(&name, &row, values, nulls);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+		put_lock(&row, rsinfo);
 	}
 	MemoryContextSwitchTo(outer);
 	MemoryContextDelete(row_context);
@@ -99,7 +132,10 @@ put_held(LockTable *table, ReturnSetInfo *rsinfo)
 	UnregisterSnapshot(snapshot);
 }
 
-/* lockext_held(): every lock held now */
+/*
+ * lockext_held(): every lock held now, but those that other transactions hold
+ * with scope "transaction", of which only a hash of the name is known
+ */
 Datum
 lockext_held(PG_FUNCTION_ARGS)
 {
@@ -108,6 +144,7 @@ lockext_held(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	(void) lockext_table_open(&table, fcinfo->flinfo->fn_oid, AccessShareLock, true);
 	put_held(&table, (ReturnSetInfo *) fcinfo->resultinfo);
+	lockext_for_each_hold(put_lock, fcinfo->resultinfo);
 	lockext_table_close(&table, false);
 	return (Datum) 0;
 }

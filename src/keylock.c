@@ -40,8 +40,8 @@ static bool worth_another_try(const LOCKTAG *tag, LOCKMODE mode);
  * Take a lock on behalf of the current subtransaction.  False if it cannot be
  * had at once and wait is false.
  */
-static bool
-acquire_lock(const LOCKTAG *tag, LOCKMODE mode, bool wait)
+bool
+lockext_lock(const LOCKTAG *tag, LOCKMODE mode, bool wait)
 {
 	ResourceOwner owner = CurrentResourceOwner;
 	LockAcquireResult result;
@@ -53,9 +53,9 @@ acquire_lock(const LOCKTAG *tag, LOCKMODE mode, bool wait)
 	return result != LOCKACQUIRE_NOT_AVAIL;
 }
 
-/* Give back a lock taken by acquire_lock() in the same subtransaction. */
-static void
-release_lock(const LOCKTAG *tag, LOCKMODE mode)
+/* Give back a lock taken by lockext_lock() in the same subtransaction. */
+void
+lockext_unlock(const LOCKTAG *tag, LOCKMODE mode)
 {
 	ResourceOwner owner = CurrentResourceOwner;
 
@@ -65,33 +65,63 @@ release_lock(const LOCKTAG *tag, LOCKMODE mode)
 }
 
 /* Does this transaction keep the key already, in whatever mode? */
-static bool
-is_kept(const LOCKTAG *tag)
+bool
+lockext_key_is_kept(const LockName *name)
 {
-	return compat_lock_held_by_me(tag, LOCKEXT_KEY_CHANGE) ||
-		compat_lock_held_by_me(tag, LOCKEXT_KEY_RENEW) ||
-		compat_lock_held_by_me(tag, LOCKEXT_KEY_GUARD);
+	const LOCKTAG *tag = &name->tag;
+
+	return lockext_xact_keys() > 0 &&
+		(compat_lock_held_by_me(tag, LOCKEXT_KEY_CHANGE) ||
+		 compat_lock_held_by_me(tag, LOCKEXT_KEY_HOLD) ||
+		 compat_lock_held_by_me(tag, LOCKEXT_KEY_RENEW) ||
+		 compat_lock_held_by_me(tag, LOCKEXT_KEY_GUARD));
+}
+
+static void
+fail_too_many_keys(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("too many lock keys in one transaction"),
+			 errdetail_plural("This transaction already keeps %d key.",
+							  "This transaction already keeps %d keys.",
+							  lockext_xact_keys(), lockext_xact_keys()),
+			 errhint("Commit in between, or have a superuser raise \"lockext.max_keys_per_transaction\".")));
+}
+
+/* Raises 53400 if the transaction could not keep this key too: before a wait for it. */
+void
+lockext_key_must_fit(const LockName *name)
+{
+	if (lockext_xact_keys() >= lockext_max_keys && !lockext_key_is_kept(name))
+		fail_too_many_keys();
+}
+
+/* What is to be locked, and how many keys this transaction may keep. */
+static void
+prepare(KeyLock *key, const LockName *name, LOCKMODE mode, int max_keys)
+{
+	key->name = name;
+	key->mode = mode;
+	key->counted = !lockext_key_is_kept(name);
+	if (key->counted && lockext_xact_keys() >= max_keys)
+		fail_too_many_keys();
+}
+
+/* It is locked, or not. */
+static bool
+taken(KeyLock *key, bool locked)
+{
+	if (locked && key->counted)
+		lockext_xact_key_taken();
+	return locked;
 }
 
 static bool
 take(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait, int max_keys)
 {
-	key->name = name;
-	key->mode = mode;
-	key->counted = !is_kept(&name->tag);
-
-	if (key->counted && lockext_xact_keys() >= max_keys)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many lock keys in one transaction"),
-				 errdetail("This transaction already keeps %d keys.", lockext_xact_keys()),
-				 errhint("Commit in between, or have a superuser raise \"lockext.max_keys_per_transaction\".")));
-
-	if (!acquire_lock(&name->tag, mode, wait))
-		return false;
-	if (key->counted)
-		lockext_xact_key_taken();
-	return true;
+	prepare(key, name, mode, max_keys);
+	return taken(key, lockext_lock(&name->tag, mode, wait));
 }
 
 /*
@@ -122,7 +152,7 @@ lockext_key_lock(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait)
 		 * us are in the way; a waiting request passes them at once.  (It would
 		 * have to wait for a guard that came in between, once there are any.)
 		 */
-		wait = is_kept(&name->tag);
+		wait = lockext_key_is_kept(name);
 
 		/*
 		 * Polled, not slept on, so that lock_timeout has no say.  A transaction
@@ -145,6 +175,15 @@ lockext_key_lock_once(KeyLock *key, const LockName *name, LOCKMODE mode)
 	return take(key, name, mode, false, INT_MAX);
 }
 
+/* The same, asleep until it is there or patience is at its end: then false. */
+bool
+lockext_key_lock_until(KeyLock *key, const LockName *name, LOCKMODE mode,
+					   Patience *patience)
+{
+	prepare(key, name, mode, lockext_max_keys);
+	return taken(key, lockext_lock_until(patience, &name->tag, mode, patience->deadline));
+}
+
 /*
  * Give back a KEY lock taken by the same call.  What the transaction held
  * before stays.
@@ -152,7 +191,7 @@ lockext_key_lock_once(KeyLock *key, const LockName *name, LOCKMODE mode)
 void
 lockext_key_give_back(KeyLock *key)
 {
-	release_lock(&key->name->tag, key->mode);
+	lockext_unlock(&key->name->tag, key->mode);
 	if (key->counted)
 		lockext_xact_key_given_back();
 	key->counted = false;
@@ -211,12 +250,8 @@ worth_another_try(const LOCKTAG *tag, LOCKMODE mode)
 	return true;
 }
 
-/*
- * Who holds a lock that conflicts with the given mode?  The first one found;
- * blocker->found is false if nobody does any more.
- */
-void
-lockext_find_blocker(const LOCKTAG *tag, LOCKMODE mode, Blocker *blocker)
+static void
+find_blocker(const LOCKTAG *tag, LOCKMODE mode, Blocker *blocker)
 {
 	VirtualTransactionId *vxids;
 	int			n;
@@ -238,4 +273,28 @@ lockext_find_blocker(const LOCKTAG *tag, LOCKMODE mode, Blocker *blocker)
 		blocker->prepared = proc == NULL;
 	}
 	pfree(vxids);
+}
+
+/*
+ * Who holds a lock that conflicts with the given mode?  The first one found;
+ * blocker->found is false if nobody does any more.  Of a KEY, rather the one
+ * who holds the lock itself, with scope "transaction".
+ */
+void
+lockext_find_blocker(const LOCKTAG *tag, LOCKMODE mode, Blocker *blocker)
+{
+	if (tag->locktag_field4 == LOCKEXT_KEY_CLASS &&
+		lockext_find_transaction_holder(tag, blocker))
+		return;
+	find_blocker(tag, mode, blocker);
+}
+
+/* Who holds the lock of this KEY with scope "transaction"? */
+bool
+lockext_find_transaction_holder(const LOCKTAG *tag, Blocker *blocker)
+{
+	/* nobody else has KEY in a mode that conflicts with this one */
+	find_blocker(tag, AccessShareLock, blocker);
+	blocker->holds = blocker->found;
+	return blocker->found;
 }

@@ -8,7 +8,7 @@
 #include "postgres.h"
 
 #include "names.h"
-#include "utils/jsonb.h"
+#include "sleep.h"
 
 /* A KEY lock taken for the current operation. */
 typedef struct KeyLock
@@ -22,14 +22,23 @@ typedef struct KeyLock
 typedef struct Blocker
 {
 	bool		found;
-	bool		prepared;		/* then the rest is not known */
+	bool		prepared;		/* then pid and roleid are not known */
+	bool		holds;			/* it holds the lock, with scope "transaction" */
 	int			pid;
 	Oid			roleid;
 } Blocker;
 
+extern bool lockext_lock(const LOCKTAG *tag, LOCKMODE mode, bool wait);
+extern void lockext_unlock(const LOCKTAG *tag, LOCKMODE mode);
+
+extern bool lockext_key_is_kept(const LockName *name);
+extern void lockext_key_must_fit(const LockName *name);
 extern bool lockext_key_lock(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait);
 extern bool lockext_key_lock_once(KeyLock *key, const LockName *name, LOCKMODE mode);
+extern bool lockext_key_lock_until(KeyLock *key, const LockName *name, LOCKMODE mode,
+								   Patience *patience);
 extern void lockext_key_give_back(KeyLock *key);
 extern void lockext_find_blocker(const LOCKTAG *tag, LOCKMODE mode, Blocker *blocker);
+extern bool lockext_find_transaction_holder(const LOCKTAG *tag, Blocker *blocker);
 
 #endif							/* LOCKEXT_KEYLOCK_H */

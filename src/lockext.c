@@ -6,9 +6,12 @@
 #include "postgres.h"
 
 #include "compat.h"
+#include "own.h"
 #include "settings.h"
 #include "shared.h"
 #include "table.h"
+#include "wait.h"
+#include "waiters.h"
 #include "worker.h"
 #include "xact.h"
 
@@ -37,6 +40,9 @@ _PG_init(void)
 	lockext_settings_init();
 	lockext_table_init();
 	lockext_xact_init();
+	lockext_own_init();
+	lockext_waiters_init();
+	lockext_wait_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		lockext_shared_init();

@@ -38,6 +38,45 @@ lockext_name_set(LockName *name, text *domain, text *key)
 						 LOCKEXT_KEY_CLASS);
 }
 
+/* A copy with texts of its own, in the current memory context. */
+void
+lockext_name_copy(LockName *name, const LockName *from)
+{
+	name->domain = DatumGetTextPCopy(PointerGetDatum(from->domain));
+	name->key = DatumGetTextPCopy(PointerGetDatum(from->key));
+	name->tag = from->tag;
+}
+
+/* Half of the hash that the tags carry. */
+uint32
+lockext_name_hash(const LockName *name)
+{
+	return name->tag.locktag_field3;
+}
+
+void
+lockext_queue_tag(LOCKTAG *tag, const LockName *name)
+{
+	*tag = name->tag;
+	tag->locktag_field4 = LOCKEXT_QUEUE_CLASS;
+}
+
+/*
+ * The LIVE lock of one acquisition.  A token is unique for its name, so two
+ * acquisitions can share a tag only by a collision of the hash; then one may
+ * seem alive that is not, but never the other way round.
+ */
+void
+lockext_live_tag(LOCKTAG *tag, const LockName *name, int64 token)
+{
+	uint64		hash = ((uint64) name->tag.locktag_field2 << 32) | name->tag.locktag_field3;
+
+	hash = hash_bytes_extended((const unsigned char *) &token, sizeof(token), hash);
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId,
+						 (uint32) (hash >> 32), (uint32) hash,
+						 LOCKEXT_LIVE_CLASS);
+}
+
 bool
 lockext_name_is_master(const LockName *name)
 {

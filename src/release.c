@@ -14,9 +14,11 @@
 #include "args.h"
 #include "caller.h"
 #include "keylock.h"
+#include "own.h"
 #include "result.h"
 #include "store.h"
 #include "token.h"
+#include "waiters.h"
 #include "xact.h"
 
 #include "access/xact.h"
@@ -36,9 +38,9 @@ PG_FUNCTION_INFO_V1(lockext_break);
 static bool
 is_ours(const LockRow *row, int64 token)
 {
-	return lockext_row_live(row, GetCurrentTimestamp()) &&
-		has_privs_of_role(GetUserId(), row->owner) &&
-		(token == -1 || token == row->token);
+	return has_privs_of_role(GetUserId(), row->owner) &&
+		(token == -1 || token == row->token) &&
+		lockext_row_holds(row, GetCurrentTimestamp());
 }
 
 /*
@@ -50,14 +52,16 @@ seems_ours(Oid fn_oid, const LockName *name, int64 token, Outcome *outcome)
 {
 	LockTable	table;
 	LockRow		row;
+	bool		found;
 	bool		ours = false;
 
 	(void) lockext_table_open(&table, fn_oid, AccessShareLock, true);
-	if (lockext_row_find(&table, name, &row))
+	(void) lockext_row_find(&table, name, &row, &found);
+	if (found)
 	{
 		lockext_row_must_be_sound(name, &row);
 		ours = is_ours(&row, token);
-		if (!ours && outcome != NULL && lockext_row_live(&row, GetCurrentTimestamp()))
+		if (!ours && outcome != NULL && lockext_row_holds(&row, GetCurrentTimestamp()))
 			lockext_outcome_row(outcome, &row);
 	}
 	lockext_table_close(&table, false);
@@ -66,7 +70,7 @@ seems_ours(Oid fn_oid, const LockName *name, int64 token, Outcome *outcome)
 
 /*
  * Take KEY and the table, and find our row in the table's slot.  True if it is
- * still ours; both are then kept to the end of the transaction.  False if not;
+ * ours; both are then kept to the end of the transaction.  False if not;
  * then both were given back, and outcome, if given, tells who holds the lock.
  */
 static bool
@@ -76,7 +80,13 @@ take_ours(Oid fn_oid, const LockName *name, int64 token, LOCKMODE mode,
 	KeyLock		key;
 	bool		found;
 
-	(void) lockext_key_lock(&key, name, mode, true);
+	/* of a lock that this session has, a look under KEY is enough, if that is free */
+	if (!lockext_live_is_mine(name, token) || !lockext_key_lock(&key, name, mode, false))
+	{
+		if (!seems_ours(fn_oid, name, token, outcome))
+			return false;
+		(void) lockext_key_lock(&key, name, mode, true);
+	}
 	(void) lockext_table_open(table, fn_oid, RowExclusiveLock, true);
 	(void) lockext_row_look(table, name, row, &found);
 	if (found)
@@ -84,7 +94,7 @@ take_ours(Oid fn_oid, const LockName *name, int64 token, LOCKMODE mode,
 	if (found && is_ours(row, token))
 		return true;
 
-	if (found && outcome != NULL && lockext_row_live(row, GetCurrentTimestamp()))
+	if (found && outcome != NULL && lockext_row_holds(row, GetCurrentTimestamp()))
 		lockext_outcome_row(outcome, row);
 	lockext_table_close(table, false);
 	lockext_key_give_back(&key);
@@ -95,12 +105,24 @@ take_ours(Oid fn_oid, const LockName *name, int64 token, LOCKMODE mode,
 static void
 must_write(LockTable *table, const LockName *name, const LockRow *old, LockRow *new)
 {
+	bool		ends = new->released_at != DT_NOEND;
+
 	if (!lockext_row_write(table, old, new))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("could not change the row of lock %s", lockext_name_display(name)),
 				 errdetail("Another transaction has locked the row itself.")));
 	lockext_table_close(table, true);
+
+	if (new->scope == LOCKEXT_SCOPE_SESSION)
+	{
+		lockext_xact_wrote_session();
+		if (ends)
+			lockext_live_released(name, new->token);
+	}
+	lockext_xact_due(lockext_row_idle_since(new));
+	if (lockext_row_idle_since(new) < lockext_row_idle_since(old))
+		lockext_announce(name);
 }
 
 /*
@@ -118,21 +140,39 @@ lockext_release(PG_FUNCTION_ARGS)
 	LockRow		old;
 	LockRow		new;
 	int64		token;
+	const LockRow *hold;
 
 	lockext_arg_name(fcinfo, 0, 2, 3, &name);
 	token = lockext_arg_token(fcinfo, 1);
+	hold = lockext_held_by_transaction(&name);
+	if (hold != NULL)
+	{
+		bool		ours = is_ours(hold, token);
+
+		if (ours)
+			lockext_hold_released(&name);
+		PG_RETURN_BOOL(ours);
+	}
 	lockext_must_be_able_to_write("lock_release()");
 
-	if (!seems_ours(fn_oid, &name, token, NULL) ||
-		!take_ours(fn_oid, &name, token, LOCKEXT_KEY_CHANGE, &table, &old, NULL))
+	lockext_xact_wal_begin();
+	if (!take_ours(fn_oid, &name, token, LOCKEXT_KEY_CHANGE, &table, &old, NULL))
 		PG_RETURN_BOOL(false);
 
 	new = old;
 	new.released_at = GetCurrentTimestamp();
 	new.data = NULL;
 	must_write(&table, &name, &old, &new);
-	lockext_xact_due(new.released_at);
 	PG_RETURN_BOOL(true);
+}
+
+static void
+refuse_renewal(const LockName *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("cannot renew lock %s", lockext_name_display(name)),
+			 errdetail("Its scope is \"transaction\": it ends with its transaction and has no timeout.")));
 }
 
 /*
@@ -152,15 +192,25 @@ lockext_renew(PG_FUNCTION_ARGS)
 	Outcome		outcome;
 	int64		timeout_ms;
 	int64		token;
+	const LockRow *hold;
 
 	lockext_arg_name(fcinfo, 0, 3, 4, &name);
-	timeout_ms = lockext_arg_timeout(fcinfo, 1);
 	token = lockext_arg_token(fcinfo, 2);
+	memset(&outcome, 0, sizeof(outcome));
+	hold = lockext_held_by_transaction(&name);
+	if (hold != NULL)
+	{
+		if (is_ours(hold, token))
+			refuse_renewal(&name);
+		lockext_outcome_row(&outcome, hold);
+		outcome.reason = LOCKEXT_REASON_LOST;
+		PG_RETURN_DATUM(lockext_form_result(fcinfo, &name, lockext_caller_label(), &outcome));
+	}
+	timeout_ms = lockext_arg_timeout(fcinfo, 1, LOCKEXT_SCOPE_LEASE);
 	lockext_must_be_able_to_write("lock_renew()");
 
-	memset(&outcome, 0, sizeof(outcome));
-	if (!seems_ours(fn_oid, &name, token, &outcome) ||
-		!take_ours(fn_oid, &name, token, LOCKEXT_KEY_RENEW, &table, &old, &outcome))
+	lockext_xact_wal_begin();
+	if (!take_ours(fn_oid, &name, token, LOCKEXT_KEY_RENEW, &table, &old, &outcome))
 	{
 		outcome.reason = LOCKEXT_REASON_LOST;
 		PG_RETURN_DATUM(lockext_form_result(fcinfo, &name, lockext_caller_label(), &outcome));
@@ -173,8 +223,8 @@ lockext_renew(PG_FUNCTION_ARGS)
 	must_write(&table, &name, &old, &new);
 
 	/* as for an acquire: its holder relies on it */
-	lockext_xact_durable();
-	lockext_xact_due(new.expires_at);
+	if (new.scope == LOCKEXT_SCOPE_LEASE)
+		lockext_xact_durable();
 	PG_RETURN_DATUM(lockext_form_result(fcinfo, &name, outcome.row.calling_fn, &outcome));
 }
 
@@ -198,13 +248,11 @@ refuse_break(const LockName *name, const Blocker *blocker)
 
 /* The lock table is being rewritten, dropped or moved. */
 static void
-refuse_break_of_table(Oid fn_oid, const LockName *name)
+refuse_break_of_table(const LockTable *table, const LockName *name)
 {
-	LOCKTAG		tag;
 	Blocker		blocker;
 
-	lockext_relation_tag(&tag, lockext_table_oid(fn_oid));
-	lockext_find_blocker(&tag, RowExclusiveLock, &blocker);
+	lockext_find_blocker(&table->refused, table->refused_mode, &blocker);
 	refuse_break(name, &blocker);
 }
 
@@ -223,7 +271,8 @@ broken_row(LockTable *table, const LockName *name, const LockRow *old, LockRow *
 	if (old->damage == NULL)
 		return;
 
-	new->token = lockext_next_token(table, old, now);
+	if (!lockext_next_token(table, old, now, &new->token))
+		refuse_break_of_table(table, name);
 	new->acquired_at = now;
 	new->dboid = MyDatabaseId;
 	new->owner = GetUserId();
@@ -237,9 +286,17 @@ broken_row(LockTable *table, const LockName *name, const LockRow *old, LockRow *
 	new->client_addr = NULL;
 }
 
+/* Does anybody hold the lock, or is it damaged, so that there is something to break? */
+static bool
+is_breakable(const LockRow *row)
+{
+	return row->damage != NULL || lockext_row_holds(row, GetCurrentTimestamp());
+}
+
 /*
  * Look without KEY: is there something to break?  A lock that is free, but
- * that an open transaction is about to take, is in that transaction's way.
+ * that an open transaction holds or is about to take, is in that transaction's
+ * way.
  */
 static bool
 seems_breakable(Oid fn_oid, const LockName *name)
@@ -252,24 +309,42 @@ seems_breakable(Oid fn_oid, const LockName *name)
 
 	if (!lockext_table_open(&table, fn_oid, AccessShareLock, false) ||
 		!lockext_row_look(&table, name, &row, &found))
-		refuse_break_of_table(fn_oid, name);
-	free = found && row.damage == NULL && !lockext_row_live(&row, GetCurrentTimestamp());
+		refuse_break_of_table(&table, name);
+	free = found && !is_breakable(&row);
 	lockext_table_close(&table, false);
 	if (!free)
 		return true;			/* or not found, which says nothing */
 
 	lockext_find_blocker(&name->tag, LOCKEXT_KEY_CHANGE, &blocker);
-	if (blocker.found)
-		refuse_break(name, &blocker);
-	return false;
+	return blocker.found;
+}
+
+/* Take KEY, waiting so many milliseconds, or raise 55P03. */
+static void
+take_key_to_break(const LockName *name, int64 wait_ms, KeyLock *key)
+{
+	Patience	patience;
+	Blocker		blocker;
+
+	if (lockext_key_lock(key, name, LOCKEXT_KEY_CHANGE, false))
+		return;
+	if (wait_ms != 0)
+	{
+		lockext_patience_begin(&patience, wait_ms);
+		if (lockext_key_lock_until(key, name, LOCKEXT_KEY_CHANGE, &patience))
+			return;
+	}
+	lockext_find_blocker(&name->tag, LOCKEXT_KEY_CHANGE, &blocker);
+	refuse_break(name, &blocker);
 }
 
 /*
  * lock_break(key, wait_ms, domain, master) -> boolean
  *
  * True: whoever held the lock holds it no more when this transaction commits.
- * False: nobody did.  55P03 if an open transaction is in the way.  A damaged
- * row is replaced by a sound one.
+ * False: nobody did.  55P03 if an open transaction is in the way for longer than
+ * wait_ms (0: at all; -1: waits without limit).  A damaged row is replaced by a
+ * sound one.
  */
 Datum
 lockext_break(PG_FUNCTION_ARGS)
@@ -280,26 +355,28 @@ lockext_break(PG_FUNCTION_ARGS)
 	LockRow		old;
 	LockRow		new;
 	KeyLock		key;
-	Blocker		blocker;
+	int64		wait_ms;
 	bool		found;
 
 	lockext_arg_name(fcinfo, 0, 2, 3, &name);
-	lockext_arg_wait(fcinfo, 1);
+	wait_ms = lockext_arg_wait(fcinfo, 1);
+	if (lockext_held_by_transaction(&name) != NULL)
+	{
+		lockext_hold_released(&name);
+		PG_RETURN_BOOL(true);
+	}
 	lockext_must_be_able_to_write("lock_break()");
 
+	lockext_xact_wal_begin();
 	if (!seems_breakable(fn_oid, &name))
 		PG_RETURN_BOOL(false);
 
-	if (!lockext_key_lock(&key, &name, LOCKEXT_KEY_CHANGE, false))
-	{
-		lockext_find_blocker(&name.tag, LOCKEXT_KEY_CHANGE, &blocker);
-		refuse_break(&name, &blocker);
-	}
+	take_key_to_break(&name, wait_ms, &key);
 	if (!lockext_table_open(&table, fn_oid, RowExclusiveLock, false) ||
 		!lockext_row_look(&table, &name, &old, &found))
-		refuse_break_of_table(fn_oid, &name);
+		refuse_break_of_table(&table, &name);
 
-	if (!found || (old.damage == NULL && !lockext_row_live(&old, GetCurrentTimestamp())))
+	if (!found || !is_breakable(&old))
 	{
 		lockext_table_close(&table, false);
 		lockext_key_give_back(&key);
@@ -307,6 +384,5 @@ lockext_break(PG_FUNCTION_ARGS)
 	}
 	broken_row(&table, &name, &old, &new);
 	must_write(&table, &name, &old, &new);
-	lockext_xact_due(new.released_at);
 	PG_RETURN_BOOL(true);
 }

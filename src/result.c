@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "result.h"
+#include "waiters.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
@@ -14,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 
 enum
 {
@@ -92,11 +94,20 @@ role_name(Oid roleid)
 	return name != NULL ? name : psprintf("%u", roleid);
 }
 
-static const char *
-scope_name(char scope)
+/* The scope as arguments and results have it. */
+const char *
+lockext_scope_name(char scope)
 {
-	Assert(scope == LOCKEXT_SCOPE_LEASE);
-	return "lease";
+	switch (scope)
+	{
+		case LOCKEXT_SCOPE_LEASE:
+			return "lease";
+		case LOCKEXT_SCOPE_SESSION:
+			return "session";
+		default:
+			Assert(scope == LOCKEXT_SCOPE_TRANSACTION);
+			return "transaction";
+	}
 }
 
 /*
@@ -117,9 +128,8 @@ lockext_outcome_row(Outcome *outcome, const LockRow *row)
 }
 
 /* lock_result */
-Datum
-lockext_form_result(FunctionCallInfo fcinfo, const LockName *name,
-					text *calling_fn, const Outcome *outcome)
+static HeapTuple
+form_result(TupleDesc desc, const LockName *name, text *calling_fn, const Outcome *outcome)
 {
 	const LockRow *row = &outcome->row;
 	Datum		values[RESULT_COLUMNS];
@@ -131,7 +141,7 @@ lockext_form_result(FunctionCallInfo fcinfo, const LockName *name,
 	set(values, nulls, RESULT_DOMAIN, PointerGetDatum(name->domain));
 	set(values, nulls, RESULT_ACQUIRED, BoolGetDatum(outcome->reason == NULL));
 	set(values, nulls, RESULT_CALLING_FN, PointerGetDatum(calling_fn));
-	set(values, nulls, RESULT_WAITED_MS, Int64GetDatum(0));
+	set(values, nulls, RESULT_WAITED_MS, Int64GetDatum(outcome->waited_ms));
 
 	if (outcome->reason == NULL)
 	{
@@ -152,11 +162,33 @@ lockext_form_result(FunctionCallInfo fcinfo, const LockName *name,
 			set(values, nulls, RESULT_HOLDER,
 				JsonbPGetDatum(holder_of_blocker(&outcome->blocker)));
 	}
-	return HeapTupleGetDatum(heap_form_tuple(result_desc(fcinfo), values, nulls));
+	return heap_form_tuple(desc, values, nulls);
+}
+
+/* lock_result */
+Datum
+lockext_form_result(FunctionCallInfo fcinfo, const LockName *name,
+					text *calling_fn, const Outcome *outcome)
+{
+	return HeapTupleGetDatum(form_result(result_desc(fcinfo), name, calling_fn, outcome));
+}
+
+/* The result row of a procedure, whose only column is a lock_result. */
+Datum
+lockext_form_call_result(FunctionCallInfo fcinfo, const LockName *name,
+						 text *calling_fn, const Outcome *outcome)
+{
+	TupleDesc	desc = result_desc(fcinfo);
+	TupleDesc	inner = lookup_rowtype_tupdesc_copy(TupleDescAttr(desc, 0)->atttypid, -1);
+	Datum		value = HeapTupleGetDatum(form_result(inner, name, calling_fn, outcome));
+	bool		null = false;
+
+	return HeapTupleGetDatum(heap_form_tuple(desc, &value, &null));
 }
 
 /*
- * lock_info of a lock; row is NULL if nobody holds it.
+ * lock_info of a lock; row is NULL if nobody holds it.  A row that comes from
+ * lockext_row_of_blocker() has no more than owner, pid and scope.
  *
  * A token is a capability, and data and client address are the holder's
  * business: they are shown to roles with the privileges of the owner or of
@@ -165,21 +197,30 @@ lockext_form_result(FunctionCallInfo fcinfo, const LockName *name,
 void
 lockext_fill_info(const LockName *name, const LockRow *row, Datum *values, bool *nulls)
 {
+	int			n;
+
 	memset(nulls, true, LOCKEXT_INFO_COLUMNS * sizeof(bool));
 	if (!lockext_name_is_master(name))
 		set(values, nulls, INFO_KEY, PointerGetDatum(name->key));
 	set(values, nulls, INFO_DOMAIN, PointerGetDatum(name->domain));
 	set(values, nulls, INFO_MASTER, BoolGetDatum(lockext_name_is_master(name)));
 	set(values, nulls, INFO_HELD, BoolGetDatum(row != NULL));
-	set(values, nulls, INFO_WAITERS, Int32GetDatum(0));
+	n = lockext_count_waiters(name);
+	if (n >= 0)
+		set(values, nulls, INFO_WAITERS, Int32GetDatum(n));
 	if (row == NULL)
 		return;
 
-	set(values, nulls, INFO_OWNER, CStringGetTextDatum(role_name(row->owner)));
-	set(values, nulls, INFO_SCOPE, CStringGetTextDatum(scope_name(row->scope)));
+	set(values, nulls, INFO_SCOPE, CStringGetTextDatum(lockext_scope_name(row->scope)));
+	if (OidIsValid(row->owner))
+		set(values, nulls, INFO_OWNER, CStringGetTextDatum(role_name(row->owner)));
+	if (row->pid != 0)
+		set(values, nulls, INFO_PID, Int32GetDatum(row->pid));
+	if (row->token == 0)
+		return;					/* of another's transaction no more is known */
+
 	set(values, nulls, INFO_CALLING_FN, PointerGetDatum(row->calling_fn));
 	set(values, nulls, INFO_ACQUIRED_AT, TimestampTzGetDatum(row->acquired_at));
-	set(values, nulls, INFO_PID, Int32GetDatum(row->pid));
 	set(values, nulls, INFO_APPLICATION_NAME, PointerGetDatum(row->application_name));
 	if (row->timeout_ms != -1)
 	{
@@ -195,6 +236,16 @@ lockext_fill_info(const LockName *name, const LockRow *row, Datum *values, bool 
 		if (row->data != NULL)
 			set(values, nulls, INFO_DATA, JsonbPGetDatum(row->data));
 	}
+}
+
+/* What is known of a transaction that holds a lock with scope "transaction". */
+void
+lockext_row_of_blocker(LockRow *row, const Blocker *blocker)
+{
+	memset(row, 0, sizeof(*row));
+	row->scope = LOCKEXT_SCOPE_TRANSACTION;
+	row->owner = blocker->roleid;
+	row->pid = blocker->pid;
 }
 
 Datum
@@ -279,7 +330,7 @@ holder_of_row(const LockRow *row)
 {
 	JsonbParseState *state = NULL;
 	char	   *owner = role_name(row->owner);
-	const char *scope = scope_name(row->scope);
+	const char *scope = lockext_scope_name(row->scope);
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	push_text(&state, "owner", owner, strlen(owner));
@@ -313,5 +364,7 @@ holder_of_blocker(const Blocker *blocker)
 		push_text(&state, "owner", owner, strlen(owner));
 		push_int(&state, "pid", blocker->pid);
 	}
+	if (blocker->holds)
+		push_text(&state, "scope", "transaction", strlen("transaction"));
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }

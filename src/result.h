@@ -19,6 +19,9 @@ typedef struct Outcome
 	LockRow		row;			/* acquired: ours; held: the holder's */
 	bool		row_valid;		/* row says who stands in the way */
 	Blocker		blocker;		/* busy: whose transaction does */
+	LOCKTAG		in_the_way;		/* busy: the lock that could not be had, */
+	LOCKMODE	mode;			/* in this mode; NoLock: none of PostgreSQL's */
+	int64		waited_ms;
 } Outcome;
 
 #define LOCKEXT_REASON_HELD "held"
@@ -27,11 +30,15 @@ typedef struct Outcome
 
 #define LOCKEXT_INFO_COLUMNS 16
 
+extern Datum lockext_form_call_result(FunctionCallInfo fcinfo, const LockName *name,
+									  text *calling_fn, const Outcome *outcome);
+extern const char *lockext_scope_name(char scope);
 extern void lockext_outcome_row(Outcome *outcome, const LockRow *row);
 extern Datum lockext_form_result(FunctionCallInfo fcinfo, const LockName *name,
 								 text *calling_fn, const Outcome *outcome);
 extern void lockext_fill_info(const LockName *name, const LockRow *row,
 							  Datum *values, bool *nulls);
+extern void lockext_row_of_blocker(LockRow *row, const Blocker *blocker);
 extern Datum lockext_form_info(FunctionCallInfo fcinfo, const LockName *name,
 							   const LockRow *row);
 

@@ -18,6 +18,7 @@ int			lockext_default_timeout = -1;
 int			lockext_naptime = 1000;
 int			lockext_retention = 60;
 int			lockext_max_keys = 1000;
+bool		lockext_log_waits = false;
 
 static bool
 check_default_timeout(int *newval, void **extra, GucSource source)
@@ -70,6 +71,14 @@ lockext_settings_init(void)
 							1000, 1, INT_MAX / 2,
 							PGC_SUSET, 0,
 							NULL, NULL, NULL);
+
+	DefineCustomBoolVariable("lockext.log_waits",
+							 "Logs waits for a lock that last longer than deadlock_timeout.",
+							 NULL,
+							 &lockext_log_waits,
+							 false,
+							 PGC_SUSET, 0,
+							 NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("lockext");
 }

@@ -14,6 +14,7 @@ extern int	lockext_default_timeout;	/* s, -1 = never */
 extern int	lockext_naptime;	/* ms */
 extern int	lockext_retention;	/* s */
 extern int	lockext_max_keys;
+extern bool lockext_log_waits;
 
 extern void lockext_settings_init(void);
 extern int64 lockext_idle_us(void);

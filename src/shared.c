@@ -16,6 +16,7 @@
 
 #include "shared.h"
 #include "settings.h"
+#include "waiters.h"
 
 #include "miscadmin.h"
 #include "port/atomics.h"
@@ -57,6 +58,10 @@ typedef struct SharedState
 } SharedState;
 
 static SharedState *shared = NULL;
+
+/* In place of last_token, without shared memory. */
+static int64 local_clock = 0;
+
 static shmem_request_hook_type prev_shmem_request_hook = NULL;
 static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
@@ -86,8 +91,8 @@ lockext_shared_ready(void)
 
 /*
  * The clock for tokens: now, or one more than the greatest value handed out
- * since the server started.  Microseconds since 2000-01-01.  Without shared
- * memory it is now.
+ * since the server started; without shared memory, by this process.
+ * Microseconds since 2000-01-01.
  */
 int64
 lockext_shared_clock(int64 now)
@@ -95,7 +100,7 @@ lockext_shared_clock(int64 now)
 	uint64		last;
 
 	if (shared == NULL)
-		return now;
+		return local_clock = Max(now, local_clock + 1);
 
 	last = pg_atomic_read_u64(&shared->last_token);
 	for (;;)
@@ -105,6 +110,23 @@ lockext_shared_clock(int64 now)
 		if (pg_atomic_compare_exchange_u64(&shared->last_token, &last, (uint64) mine))
 			return mine;
 	}
+}
+
+/* A token was handed out that the clock has yet to reach, and no row will tell of it. */
+void
+lockext_shared_clock_passed(int64 token)
+{
+	uint64		last;
+
+	if (shared == NULL)
+	{
+		local_clock = Max(local_clock, token);
+		return;
+	}
+	last = pg_atomic_read_u64(&shared->last_token);
+	while ((int64) last < token &&
+		   !pg_atomic_compare_exchange_u64(&shared->last_token, &last, (uint64) token))
+		;
 }
 
 /*
@@ -372,13 +394,15 @@ request_shared_memory(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
-	RequestNamedLWLockTranche(TRANCHE, 1);
+	RequestAddinShmemSpace(MAXALIGN(lockext_waiters_size()));
+	RequestNamedLWLockTranche(TRANCHE, 2);
 }
 
 static void
 attach_shared_memory(void)
 {
 	bool		found;
+	void	   *memory;
 
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
@@ -395,6 +419,8 @@ attach_shared_memory(void)
 		pg_atomic_init_u32(&shared->overflow, 0);
 		pg_atomic_init_u64(&shared->last_token, 0);
 	}
+	memory = ShmemInitStruct("lockext waiters", lockext_waiters_size(), &found);
+	lockext_waiters_attach(memory, found, &GetNamedLWLockTranche(TRANCHE)[1].lock);
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -23,6 +23,7 @@ typedef struct SweepState
 extern void lockext_shared_init(void);
 extern bool lockext_shared_ready(void);
 extern int64 lockext_shared_clock(int64 now);
+extern void lockext_shared_clock_passed(int64 token);
 
 /* for backends */
 extern void lockext_due_lower(Oid dboid, TimestampTz idle_since);

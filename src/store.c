@@ -138,7 +138,10 @@ open_index(LockTable *table, bool wait)
 				 errhint("Drop and create the extension \"lockext\" again.")));
 
 	if (!wait && !ConditionalLockRelationOid(indexid, AccessShareLock))
+	{
+		lockext_table_refused(table, indexid, AccessShareLock);
 		return NULL;
+	}
 	index = index_open(indexid, wait ? AccessShareLock : NoLock);
 
 	form = index->rd_index;
@@ -213,21 +216,29 @@ lockext_row_look(LockTable *table, const LockName *name, LockRow *row, bool *fou
 }
 
 /*
- * Find the name's newest committed row, or the one this transaction made.
- * Needs no KEY, takes none, and never misses a row; on a standby too.  Waits
- * for the index if it has to.
+ * The same, but *found is to be relied on: the name's newest committed row, or
+ * the one this transaction made.  Needs no KEY, takes none, and never misses a
+ * row; on a standby too.
  */
 bool
-lockext_row_find(LockTable *table, const LockName *name, LockRow *row)
+lockext_row_find(LockTable *table, const LockName *name, LockRow *row, bool *found)
 {
-	Relation	index = open_index(table, true);
-	bool		found = false;
+	Relation	index = open_index(table, table->wait);
 
+	if (index == NULL)
+		return false;
+	*found = false;
 	if (!RecoveryInProgress())
-		found = scan_name(table, index, name, SnapshotSelf, NULL, row);
-	if (!found)
+		*found = scan_name(table, index, name, SnapshotSelf, NULL, row);
+	if (!*found)
 	{
-		Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+		Snapshot	snapshot;
+
+		/*
+		 * As fresh as GetLatestSnapshot()'s, which would also fix the snapshot of
+		 * a REPEATABLE READ transaction that has none yet.
+		 */
+		snapshot = RegisterSnapshot(GetCatalogSnapshot(RelationGetRelid(table->rel)));
 
 		/*
 		 * On a standby an index scan must be under an MVCC snapshot, since
@@ -235,13 +246,13 @@ lockext_row_find(LockTable *table, const LockName *name, LockRow *row)
 		 * serializable transactions there.
 		 */
 		if (RecoveryInProgress())
-			found = scan_name(table, index, name, snapshot, NULL, row);
+			*found = scan_name(table, index, name, snapshot, NULL, row);
 		else
-			found = scan_name(table, index, name, SnapshotAny, snapshot, row);
+			*found = scan_name(table, index, name, SnapshotAny, snapshot, row);
 		UnregisterSnapshot(snapshot);
 	}
 	index_close(index, AccessShareLock);
-	return found;
+	return true;
 }
 
 /* What makes a row unusable, or NULL.  The values were read before. */
@@ -250,7 +261,7 @@ row_damage(const LockRow *row)
 {
 	if (row->token < 0 || row->token >= LOCKEXT_MAX_TOKEN)
 		return "Its token is out of range.";
-	if (row->scope != LOCKEXT_SCOPE_LEASE)
+	if (row->scope != LOCKEXT_SCOPE_LEASE && row->scope != LOCKEXT_SCOPE_SESSION)
 		return "Its scope is unknown.";
 	if (!OidIsValid(row->owner))
 		return "Its owner is not a role.";
@@ -327,9 +338,10 @@ lockext_row_must_be_sound(const LockName *name, const LockRow *row)
 }
 
 /*
- * Is somebody holding the lock at this moment?  A row made in another database
- * came here with a copy of that database (CREATE DATABASE ... TEMPLATE) and
- * holds nothing.
+ * Does the row say that somebody holds the lock at this moment?  With scope
+ * "session" that is so only as long as the session is there: see
+ * lockext_row_holds().  A row made in another database came here with a copy of
+ * that database (CREATE DATABASE ... TEMPLATE) and holds nothing.
  */
 bool
 lockext_row_live(const LockRow *row, TimestampTz now)
@@ -494,11 +506,17 @@ lockext_row_write(LockTable *table, const LockRow *old, LockRow *new)
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel),
 													&TTSOpsHeapTuple);
 	bool		done = true;
+	bool		has_snapshot = ActiveSnapshotSet();
 
+	/* PostgreSQL wants one for writing; lock_acquire_wait() comes without */
+	if (!has_snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
 	if (old != NULL)
 		done = update_row(table, old, new, slot);
 	else
 		insert_row(table, new, slot);
+	if (!has_snapshot)
+		PopActiveSnapshot();
 	ExecDropSingleTupleTableSlot(slot);
 
 	/* so that this transaction can change the row again */

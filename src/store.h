@@ -20,6 +20,8 @@
 #define LOCKEXT_MAX_TOKEN ((INT64CONST(1) << 53) - 1)
 
 #define LOCKEXT_SCOPE_LEASE 'l'
+#define LOCKEXT_SCOPE_SESSION 's'
+#define LOCKEXT_SCOPE_TRANSACTION 't'	/* never in a row */
 
 /*
  * A row.  Pointers lead into the slot it was read from, and last as long as
@@ -59,7 +61,8 @@ extern void lockext_check_shape(Relation rel);
 
 extern bool lockext_row_look(LockTable *table, const LockName *name, LockRow *row,
 							 bool *found);
-extern bool lockext_row_find(LockTable *table, const LockName *name, LockRow *row);
+extern bool lockext_row_find(LockTable *table, const LockName *name, LockRow *row,
+							 bool *found);
 extern void lockext_row_read(TupleTableSlot *slot, LockRow *row);
 extern void lockext_row_must_be_sound(const LockName *name, const LockRow *row);
 extern bool lockext_row_live(const LockRow *row, TimestampTz now);

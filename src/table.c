@@ -134,6 +134,14 @@ effective_mode(Oid relid, LOCKMODE mode)
 	return compat_lock_held_by_me(&tag, RowExclusiveLock) ? RowExclusiveLock : mode;
 }
 
+/* A lock on the table or an index of it could not be had at once: whose is to be found out. */
+void
+lockext_table_refused(LockTable *table, Oid relid, LOCKMODE mode)
+{
+	lockext_relation_tag(&table->refused, relid);
+	table->refused_mode = mode;
+}
+
 /*
  * Lock all indexes of the table, as changing a row does, but without waiting:
  * ALTER INDEX locks an index and not its table.
@@ -148,6 +156,7 @@ lock_indexes(LockTable *table)
 	{
 		if (!ConditionalLockRelationOid(lfirst_oid(lc), RowExclusiveLock))
 		{
+			lockext_table_refused(table, lfirst_oid(lc), RowExclusiveLock);
 			list_free(indexes);
 			return false;
 		}
@@ -169,9 +178,9 @@ unlock_indexes(LockTable *table)
 
 /*
  * Open and lock the table.  False if the lock cannot be had at once and wait is
- * false; to write without waiting takes a lock on every index as well, until
- * the table is closed.  If the table is gone, true, with table->rel NULL and no
- * lock.
+ * false; which lock that was is left in *table.  To write without waiting takes a
+ * lock on every index as well, until the table is closed.  If the table is gone,
+ * true, with table->rel NULL and no lock.
  */
 bool
 lockext_table_open_relid(LockTable *table, Oid relid, LOCKMODE mode, bool wait)
@@ -180,7 +189,10 @@ lockext_table_open_relid(LockTable *table, Oid relid, LOCKMODE mode, bool wait)
 	table->wait = wait;
 	table->indexes = NIL;
 	if (!lock_table(relid, table->mode, wait))
+	{
+		lockext_table_refused(table, relid, table->mode);
 		return false;
+	}
 
 	table->rel = try_relation_open(relid, NoLock);
 	if (table->rel == NULL)

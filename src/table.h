@@ -9,7 +9,7 @@
 
 #include "executor/tuptable.h"
 #include "nodes/pg_list.h"
-#include "storage/lockdefs.h"
+#include "storage/lock.h"
 #include "utils/rel.h"
 
 /* The lock table, opened and locked. */
@@ -20,6 +20,8 @@ typedef struct LockTable
 	bool		wait;			/* may locks on it and its indexes be waited for? */
 	List	   *indexes;		/* those locked with the table */
 	TupleTableSlot *slot;		/* the row last found */
+	LOCKTAG		refused;		/* the lock that could not be had, */
+	LOCKMODE	refused_mode;	/* in this mode */
 } LockTable;
 
 extern void lockext_table_init(void);
@@ -27,6 +29,7 @@ extern Oid	lockext_table_oid(Oid fn_oid);
 extern Oid	lockext_table_in_schema(Oid nspoid, bool missing_ok);
 extern bool lockext_table_open(LockTable *table, Oid fn_oid, LOCKMODE mode, bool wait);
 extern bool lockext_table_open_relid(LockTable *table, Oid relid, LOCKMODE mode, bool wait);
+extern void lockext_table_refused(LockTable *table, Oid relid, LOCKMODE mode);
 extern void lockext_table_close(LockTable *table, bool keep);
 
 #endif							/* LOCKEXT_TABLE_H */

@@ -14,53 +14,58 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-static int64
-token_floor(LockTable *table)
+/* False if the index cannot be locked without waiting. */
+static bool
+token_floor(LockTable *table, int64 *floor)
 {
 	LockName	name;
 	LockTable	other = *table;
 	LockRow		row;
-	int64		token = 0;
+	bool		done;
+	bool		found;
 
 	/* a slot of its own: the table's may hold the row to be changed */
 	lockext_floor_name(&name);
 	other.slot = table_slot_create(table->rel, NULL);
-	if (lockext_row_find(&other, &name, &row))
-	{
+	done = lockext_row_find(&other, &name, &row, &found);
+	if (done && found)
 		lockext_row_must_be_sound(&name, &row);
-		token = row.token;
-	}
+	*floor = done && found ? row.token : 0;
 	ExecDropSingleTupleTableSlot(other.slot);
-	return token;
+	return done;
 }
 
 /*
  * The token of a new acquisition: greater than every earlier one of this name.
  * old is the name's row, or NULL if it has none; then the greatest token ever
- * removed stands in.  The caller holds KEY.
+ * removed stands in.  The caller holds KEY.  False if the floor cannot be read
+ * without waiting (as when the table was opened).
  *
  * Tokens are microseconds since 2000-01-01, so they also rise where the row
  * and the floor are gone (DROP EXTENSION, restore, promotion of a standby that
- * lagged), as long as the clock was not set back meanwhile.
+ * lagged), and past acquisitions that have no row (scope "transaction"), as long
+ * as the clock was not set back meanwhile.
  */
-int64
-lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now)
+bool
+lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now, int64 *token)
 {
 	int64		last = 0;
-	int64		token;
 
-	if (old == NULL || old->damage != NULL)
-		last = token_floor(table);
+	if ((old == NULL || old->damage != NULL) && !token_floor(table, &last))
+	{
+		lockext_table_refused(table, table->rel->rd_pkindex, AccessShareLock);
+		return false;
+	}
 	if (old != NULL && old->token > last && old->token < LOCKEXT_MAX_TOKEN)
 		last = old->token;
 
-	token = Max(last + 1, lockext_shared_clock(now));
-	if (token >= LOCKEXT_MAX_TOKEN)
+	*token = Max(last + 1, lockext_shared_clock(now));
+	if (*token >= LOCKEXT_MAX_TOKEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
 				 errmsg("no fencing token is left below 2^53"),
 				 errhint("The server's clock is set to a year after 2285.")));
-	return token;
+	return true;
 }
 
 /*

@@ -9,7 +9,8 @@
 
 #include "store.h"
 
-extern int64 lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now);
+extern bool lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now,
+							   int64 *token);
 extern bool lockext_floor_raise(LockTable *table, int64 token);
 
 #endif							/* LOCKEXT_TOKEN_H */

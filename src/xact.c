@@ -10,8 +10,10 @@
 
 #include "xact.h"
 #include "shared.h"
+#include "waiters.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "replication/syncrep.h"
 #include "tcop/utility.h"
@@ -30,6 +32,17 @@ static TimestampTz due = DT_NOEND;
 
 /* It took or renewed a lease: see lockext_xact_durable(). */
 static bool durable = false;
+
+/*
+ * Where the WAL of this transaction ended when we last wrote to it, if all of it
+ * was about session-scoped locks; else has_other_wal.
+ */
+static XLogRecPtr session_wal_end = InvalidXLogRecPtr;
+static bool has_other_wal = false;
+
+/* synchronous_commit was changed for the current commit. */
+static bool flush_skipped = false;
+static int	users_synchronous_commit;
 
 static ProcessUtility_hook_type prev_process_utility = NULL;
 
@@ -120,6 +133,50 @@ wait_for_standbys(void)
 }
 
 /*
+ * A call that may write begins, or has written a row of a session-scoped lock.
+ *
+ * A crash ends such locks anyway, so there is no need to have it wait for the
+ * WAL to be flushed; where they are all that a transaction wrote, it commits
+ * asynchronously.
+ */
+void
+lockext_xact_wal_begin(void)
+{
+	if (XactLastRecEnd != session_wal_end)
+		has_other_wal = true;
+}
+
+void
+lockext_xact_wrote_session(void)
+{
+	session_wal_end = XactLastRecEnd;
+}
+
+/*
+ * At the last moment: only deferred work of other extensions could still write.
+ * The variable is put back in at_xact_end(), which is cheaper than to have it
+ * done by PostgreSQL.
+ */
+static void
+skip_flush_for_session_locks(void)
+{
+	if (session_wal_end == InvalidXLogRecPtr || session_wal_end != XactLastRecEnd ||
+		has_other_wal || synchronous_commit <= SYNCHRONOUS_COMMIT_OFF)
+		return;
+	users_synchronous_commit = synchronous_commit;
+	synchronous_commit = SYNCHRONOUS_COMMIT_OFF;
+	flush_skipped = true;
+}
+
+static void
+restore_synchronous_commit(void)
+{
+	if (flush_skipped)
+		synchronous_commit = users_synchronous_commit;
+	flush_skipped = false;
+}
+
+/*
  * The current transaction has changed a row; once that is committed, its lock
  * is idle from this moment on (DT_NOEND: no end in sight).
  */
@@ -139,6 +196,8 @@ forget_all(void)
 	changed = false;
 	due = DT_NOEND;
 	durable = false;
+	session_wal_end = InvalidXLogRecPtr;
+	has_other_wal = false;
 }
 
 static void
@@ -150,15 +209,19 @@ at_xact_end(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_PREPARE:
 			if (durable)
 				wait_for_standbys();
+			else if (event == XACT_EVENT_PRE_COMMIT)
+				skip_flush_for_session_locks();
 			break;
 
 		case XACT_EVENT_COMMIT:
+			restore_synchronous_commit();
 			if (due != DT_NOEND)
 				lockext_due_lower(MyDatabaseId, due);
 			forget_all();
 			break;
 
 		case XACT_EVENT_ABORT:
+			restore_synchronous_commit();
 
 			/*
 			 * The worker may have passed over a row because this transaction
@@ -224,5 +287,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
 
 	if (ends_prepared)
+	{
+		lockext_announce_all();
 		lockext_due_lower(MyDatabaseId, GetCurrentTimestamp());
+	}
 }

@@ -50,9 +50,17 @@ FROM (VALUES
 	(121, $$SELECT lock_acquire('err', -1)$$),
 	(122, $$SELECT lock_acquire('err', 3601)$$),
 	(123, $$SELECT lock_acquire('err', 2147483647)$$),
+	(124, $$SELECT lock_acquire('err', 0, scope => 'session')$$),
+	(125, $$SELECT lock_acquire('err', 3601, scope => 'session')$$),
+	(126, $$SELECT lock_acquire('err', 60, scope => 'transaction')$$),
+	(127, $$SELECT lock_acquire('err', 0, scope => 'transaction')$$),
+	(128, $$SELECT lock_acquire('err', -1, scope => 'transaction')$$),
+	(129, $$SELECT lock_acquire('err', 3601, scope => 'transaction')$$),
 	(130, $$SELECT lock_acquire('err', 60, wait_ms => NULL)$$),
 	(131, $$SELECT lock_acquire('err', 60, wait_ms => -2)$$),
 	(132, $$SELECT lock_acquire('err', 60, wait_ms => -2147483648)$$),
+	(133, $$SELECT lock_acquire('err', 60, wait_ms => -2, scope => 'session')$$),
+	(134, $$SELECT lock_acquire('err', wait_ms => -2, scope => 'transaction')$$),
 	(140, $$SELECT lock_acquire('err', 60, scope => NULL)$$),
 	(141, $$SELECT lock_acquire('err', 60, scope => '')$$),
 	(142, $$SELECT lock_acquire('err', 60, scope => 'forever')$$),
@@ -61,6 +69,8 @@ FROM (VALUES
 	(145, $$SELECT lock_acquire('err', 60, scope => E'lease\n')$$),
 	(146, $$SELECT lock_acquire('err', 60, scope => U&'l\00E9ase')$$),
 	(147, $$SELECT lock_acquire('err', 60, scope => repeat('lease', 60))$$),
+	(148, $$SELECT lock_acquire('err', 60, scope => 'l')$$),
+	(149, $$SELECT lock_acquire('err', 60, scope => 'sessions')$$),
 	(150, $$SELECT lock_acquire('err', 60, calling_fn => '')$$),
 	(151, $$SELECT lock_acquire('err', 60, calling_fn => repeat('f', 256))$$),
 	(152, $$SELECT lock_acquire('err', 60, calling_fn => repeat(U&'\00E9', 128))$$),
@@ -79,6 +89,9 @@ FROM (VALUES
 	(222, $$SELECT lock_try('err', 3601)$$),
 	(230, $$SELECT lock_try('err', 60, scope => NULL)$$),
 	(231, $$SELECT lock_try('err', 60, scope => 'forever')$$),
+	(232, $$SELECT lock_try('err', 60, scope => 'SESSION')$$),
+	(233, $$SELECT lock_try('err', 0, scope => 'session')$$),
+	(234, $$SELECT lock_try('err', 60, scope => 'transaction')$$),
 	(240, $$SELECT lock_try('err', 60, domain => NULL)$$),
 	(241, $$SELECT lock_try('err', 60, domain => repeat('d', 256))$$),
 	(250, $$SELECT lock_try('err', 60, master => NULL)$$),
@@ -117,9 +130,32 @@ FROM (VALUES
 	(613, $$SELECT lock_break(repeat('e', 256))$$),
 	(620, $$SELECT lock_break('err-held', NULL)$$),
 	(621, $$SELECT lock_break('err-held', -2)$$),
+	(622, $$SELECT lock_break('err-held', -2147483648)$$),
 	(630, $$SELECT lock_break('err-held', domain => NULL)$$),
 	(631, $$SELECT lock_break('err-held', domain => repeat('d', 256))$$),
-	(640, $$SELECT lock_break('err-held', master => NULL)$$)) v(n, stmt)
+	(640, $$SELECT lock_break('err-held', master => NULL)$$),
+	(710, $$CALL lock_acquire_wait(NULL, 60)$$),
+	(711, $$CALL lock_acquire_wait('', 60)$$),
+	(712, $$CALL lock_acquire_wait('err ', 60)$$),
+	(713, $$CALL lock_acquire_wait(repeat('e', 256), 60)$$),
+	(720, $$CALL lock_acquire_wait('err', 0)$$),
+	(721, $$CALL lock_acquire_wait('err', -1)$$),
+	(722, $$CALL lock_acquire_wait('err', 3601)$$),
+	(730, $$CALL lock_acquire_wait('err', 60, NULL)$$),
+	(731, $$CALL lock_acquire_wait('err', 60, -2)$$),
+	(732, $$CALL lock_acquire_wait('err', 60, -2147483648)$$),
+	(740, $$CALL lock_acquire_wait('err', 60, scope => NULL)$$),
+	(741, $$CALL lock_acquire_wait('err', 60, scope => 'forever')$$),
+	(742, $$CALL lock_acquire_wait('err', scope => 'transaction')$$),
+	(743, $$CALL lock_acquire_wait('err', 60, scope => 'transaction')$$),
+	(744, $$CALL lock_acquire_wait('err', 3601, scope => 'session')$$),
+	(750, $$CALL lock_acquire_wait('err', 60, calling_fn => '')$$),
+	(751, $$CALL lock_acquire_wait('err', 60, calling_fn => repeat('f', 256))$$),
+	(760, $$CALL lock_acquire_wait('err', 60, domain => NULL)$$),
+	(761, $$CALL lock_acquire_wait('err', 60, domain => repeat('d', 256))$$),
+	(770, $$CALL lock_acquire_wait('err', 60, master => NULL)$$),
+	(771, $$CALL lock_acquire_wait(NULL, 60, master => false)$$),
+	(780, $$CALL lock_acquire_wait('err', 60, data => to_jsonb(repeat('x', 1013)))$$)) v(n, stmt)
 ORDER BY n;
 
 -- values that are no values of the type, and calls that fit no function
@@ -155,14 +191,26 @@ FROM (VALUES
 	(28, $$SELECT lock_break()$$),
 	(29, $$SELECT lock_break('err-held', 'now')$$),
 	(30, $$SELECT lockext_held('err-held')$$),
-	(31, $$SELECT lockext_refuse_write()$$)) v(n, stmt)
+	(31, $$SELECT lockext_refuse_write()$$),
+	(32, $$SELECT lock_acquire_wait('err', 60)$$),
+	(33, $$CALL lock_acquire('err', 60)$$),
+	(34, $$CALL lock_acquire_wait()$$),
+	(35, $$CALL lock_acquire_wait(5)$$),
+	(36, $$CALL lock_acquire_wait('err', 'soon')$$),
+	(37, $$CALL lock_acquire_wait('err', 60, 2147483648)$$),
+	(38, $$CALL lock_acquire_wait('err', 60, nosuch => 1)$$),
+	(39, $$CALL lock_acquire_wait('err', 60, result => 5)$$),
+	(40, $$SELECT lockext_waiters('err')$$)) v(n, stmt)
 ORDER BY n;
 \pset tuples_only off
 \pset format aligned
 
--- the first of several bad arguments is named, the name before the rest
+-- of several bad arguments one is named: the name before the rest, then the scope,
+-- which has its say about the timeout
 SELECT lock_acquire('err ', 0, wait_ms => -2, scope => 'forever');
 SELECT lock_acquire('err', 0, wait_ms => -2, scope => 'forever');
+SELECT lock_acquire('err', 0, wait_ms => -2);
+SELECT lock_acquire('err', 60, wait_ms => -2, calling_fn => '');
 
 -- an error is an error whether or not the lock is held
 SELECT lock_acquire('err-held', 3601);

@@ -7,8 +7,8 @@ CREATE EXTENSION IF NOT EXISTS lockext;
 
 -- members
 SELECT member FROM (SELECT CASE d.classid WHEN 'pg_class'::regclass THEN (SELECT relkind::text || ' ' || relname FROM pg_class WHERE oid = d.objid)
-		WHEN 'pg_proc'::regclass THEN (SELECT 'f ' || proname || '(' || pg_get_function_arguments(oid) || ') -> '
-			|| replace(pg_get_function_result(oid), nspname || '.', '') FROM pg_proc WHERE oid = d.objid)
+		WHEN 'pg_proc'::regclass THEN (SELECT prokind::text || ' ' || proname || '(' || replace(pg_get_function_arguments(oid), nspname || '.', '') || ')'
+			|| coalesce(' -> ' || replace(pg_get_function_result(oid), nspname || '.', ''), '') FROM pg_proc WHERE oid = d.objid)
 		WHEN 'pg_type'::regclass THEN (SELECT 't ' || typname FROM pg_type WHERE oid = d.objid) END AS member
 FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
 	JOIN pg_namespace n ON n.oid = e.extnamespace
@@ -26,11 +26,17 @@ WHERE e.extname = 'lockext' AND d.deptype = 'e'
 		WHERE t.oid = d.objid AND (t.typcategory = 'A' OR c.relkind <> 'c')))
 	AND obj_description(d.objid, d.classid::regclass::text::name) IS NULL
 ORDER BY 1;
+-- nor are columns, but those that need none
+SELECT c.relname, string_agg(a.attname, ', ' ORDER BY a.attnum) AS without_comment
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE c.oid IN ('lock_result'::regclass, 'lock_info'::regclass, 'lockext_waiters'::regclass)
+	AND a.attnum > 0 AND col_description(c.oid, a.attnum) IS NULL
+GROUP BY c.relname ORDER BY c.relname COLLATE "C";
 SELECT tgname FROM pg_trigger WHERE tgrelid = 'lockext_lock'::regclass AND obj_description(oid, 'pg_trigger') IS NULL ORDER BY 1;
 SELECT obj_description(oid, 'pg_extension') FROM pg_extension WHERE extname = 'lockext';
 
--- every function is volatile and parallel unsafe; none is strict, SECURITY
--- DEFINER or leakproof
+-- every function is volatile, and parallel unsafe if it has to do with the lock
+-- table; none is strict, SECURITY DEFINER or leakproof
 SELECT p.proname, p.provolatile AS volatile, p.proparallel AS parallel, p.proisstrict AS strict, p.prosecdef AS definer,
 	p.proleakproof AS leakproof, p.proretset AS set, l.lanname
 FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid

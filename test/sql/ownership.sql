@@ -7,6 +7,8 @@ CREATE EXTENSION IF NOT EXISTS lockext;
 RESET client_min_messages;
 SET application_name = 'ownership test';
 \pset null '<NULL>'
+-- what column waiters shows where nobody waits
+SELECT CASE WHEN current_setting('shared_preload_libraries') ~ 'lockext' THEN '0' ELSE 'NULL' END AS nobody \gset
 
 CREATE ROLE regress_lockext_alice;
 CREATE ROLE regress_lockext_bob;
@@ -40,7 +42,7 @@ SELECT reason FROM lock_renew('own', 60, :alices);
 -- who sees what
 SELECT key, domain, master, held, owner, scope, calling_fn, acquired_at IS NOT NULL AS acquired_at,
 	timeout, expires_at IS NOT NULL AS expires_at, token, pid = pg_backend_pid() AS pid,
-	application_name, client_addr, data, waiters
+	application_name, client_addr, data, waiters IS NOT DISTINCT FROM :nobody AS nobody_waits
 FROM lock_check('own');
 SELECT key, owner, calling_fn, token, client_addr, data FROM lockext_held ORDER BY key;
 SELECT holder ? 'token' OR holder ? 'data' OR holder ? 'client_addr' AS leaks FROM lock_acquire('own');

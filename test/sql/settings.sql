@@ -42,12 +42,16 @@ FROM (VALUES
 	(17, $$SET lockext.naptime = 500$$),
 	(18, $$SET lockext.retention = 0$$),
 	(19, $$ALTER ROLE CURRENT_USER SET lockext.naptime = 500$$),
-	(20, $$SET lockext.nosuch = 1$$)) v(n, stmt)
+	(20, $$SET lockext.nosuch = 1$$),
+	(21, $$SET lockext.log_waits = on$$),
+	(22, $$SET lockext.log_waits = off$$),
+	(23, $$SET lockext.log_waits = 'perhaps'$$)) v(n, stmt)
 ORDER BY n;
 SET lockext.default_timeout = 0;
 RESET lockext.max_timeout;
 RESET lockext.default_timeout;
 RESET lockext.max_keys_per_transaction;
+RESET lockext.log_waits;
 
 -- units
 SET lockext.max_timeout = '2h';
@@ -94,7 +98,9 @@ FROM (VALUES
 	(4, $$SET lockext.retention = 0$$),
 	(5, $$SET lockext.default_timeout = 60$$),
 	(6, $$ALTER ROLE regress_lockext_user SET lockext.max_timeout = 7200$$),
-	(7, $$ALTER ROLE regress_lockext_user SET lockext.default_timeout = 60$$)) v(n, stmt)
+	(7, $$ALTER ROLE regress_lockext_user SET lockext.default_timeout = 60$$),
+	(8, $$SET lockext.log_waits = on$$),
+	(9, $$ALTER ROLE regress_lockext_user SET lockext.log_waits = on$$)) v(n, stmt)
 ORDER BY n;
 SELECT timeout FROM lock_acquire('set-user');
 SELECT lock_release('set-user');

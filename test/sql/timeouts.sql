@@ -5,6 +5,8 @@ SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS lockext;
 RESET client_min_messages;
 \pset null '<NULL>'
+-- what column waiters shows where nobody waits
+SELECT CASE WHEN current_setting('shared_preload_libraries') ~ 'lockext' THEN '0' ELSE 'NULL' END AS nobody \gset
 
 -- Watch a lock until it is free.  True if it was held until its end, by the
 -- server's clock, and not a moment longer.
@@ -109,7 +111,9 @@ SELECT token AS old FROM lock_check('t-short') \gset
 SELECT pg_temp.ends_on_time('t-short');
 -- the row is still there, and counts for nothing
 SELECT count(*) AS rows FROM lockext_lock WHERE key = 't-short' AND released_at IS NULL;
-SELECT * FROM lock_check('t-short');
+SELECT key, domain, master, held, owner, scope, calling_fn, acquired_at, timeout, expires_at, token, pid,
+	application_name, client_addr, data, waiters IS NOT DISTINCT FROM :nobody AS nobody_waits
+FROM lock_check('t-short');
 SELECT count(*) AS held FROM lockext_held WHERE key = 't-short';
 SELECT lock_release('t-short'), lock_release('t-short', :old);
 SELECT acquired, reason, holder, timeout, expires_at, token FROM lock_renew('t-short', 60);

@@ -6,6 +6,8 @@ CREATE EXTENSION IF NOT EXISTS lockext;
 RESET client_min_messages;
 SET application_name = 'view test';
 \pset null '<NULL>'
+-- what column waiters shows where nobody waits
+SELECT CASE WHEN current_setting('shared_preload_libraries') ~ 'lockext' THEN '0' ELSE 'NULL' END AS nobody \gset
 
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
 WHERE attrelid = 'lockext_held'::regclass AND attnum > 0 ORDER BY attnum;
@@ -40,7 +42,7 @@ END $$;
 SELECT domain, key, master, held, owner = current_user AS own, scope, calling_fn, timeout,
 	acquired_at <= clock_timestamp() AS acquired, expires_at - acquired_at AS lifetime,
 	token BETWEEN 1 AND 9007199254740990 AS token, pid = pg_backend_pid() AS pid,
-	application_name, client_addr, data, waiters
+	application_name, client_addr, data, waiters IS NOT DISTINCT FROM :nobody AS nobody_waits
 FROM lockext_held ORDER BY domain COLLATE "C", key COLLATE "C" NULLS FIRST;
 
 -- the same as lock_check() says of each

@@ -8,12 +8,14 @@ use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   new_node fill_with_due_rows rows_are_gone is_row_count
   log_position worker_trouble worker_starts
   start_in_background seconds_for sqlstate_of has_amcheck is_table_sound
+  new_session pid_of begin_statement end_statement kill_client
+  wait_until must_become queue_up
 );
 
 # The rows of locks: all but the one that keeps the token floor.
@@ -131,6 +133,125 @@ sub start_in_background
 	my ($session, $statement) = @_;
 
 	$session->query_until(qr/begun/, "\\echo begun\n$statement;\n");
+}
+
+# A background session that goes on after errors, and tells SQLSTATEs.  Its time
+# limit is that of one statement.
+sub new_session
+{
+	my ($node, $setup) = @_;
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+
+	$session->set_query_timer_restart;
+	$session->query_safe('\set VERBOSITY verbose');
+	$session->query_safe($setup) if defined $setup;
+	$session->{lockext_pid} = $session->query_safe('SELECT pg_backend_pid()');
+	return $session;
+}
+
+# Of the server process.
+sub pid_of
+{
+	my $session = shift;
+	return $session->{lockext_pid};
+}
+
+# Have a session of new_session() begin a statement; end_statement() waits until
+# it has ended, or the connection has, and returns what it said: standard output
+# or, in list context, that and standard error.
+sub begin_statement
+{
+	my ($session, $statement) = @_;
+
+	$session->{timeout}->start;
+	$session->{stdin} .= "$statement;\n\\echo '-- end'\n\\warn '-- end'\n";
+	$session->{run}->pump_nb;
+}
+
+sub end_statement
+{
+	my $session = shift;
+	my $end = qr/\n?-- end\n/;
+	my $limit = time() + $PostgreSQL::Test::Utils::timeout_default - 5;
+	my @said;
+
+	$session->{timeout}->start;
+	while ($session->{run}->pumpable)
+	{
+		last unless eval { $session->{run}->pump_nb; 1 };
+		last if $session->{stdout} =~ $end && $session->{stderr} =~ $end;
+		if (time() > $limit)
+		{
+			kill_client($session);
+			die "no answer from process $session->{lockext_pid}";
+		}
+		usleep(2000);
+	}
+	foreach my $stream (qw(stdout stderr))
+	{
+		$session->{$stream} =~ s/$end//;
+		push @said, $session->{$stream};
+		$session->{$stream} = '';
+	}
+	return wantarray ? @said : $said[0];
+}
+
+# kill -9; on return its connection is closed.
+sub kill_client
+{
+	my $session = shift;
+
+	$session->{run}->signal('KILL');
+	eval { $session->{run}->finish };
+}
+
+# Wait, in a session of new_session(), until a condition holds; false if it does
+# not come to pass.
+sub wait_until
+{
+	my ($session, $condition) = @_;
+	my $limit = $PostgreSQL::Test::Utils::timeout_default - 5;
+	my (undef, $failed) = $session->query(<<EOC);
+DO \$wait\$
+DECLARE
+	begun timestamptz := clock_timestamp();
+BEGIN
+	LOOP
+		PERFORM pg_stat_clear_snapshot();
+		EXIT WHEN ($condition);
+		IF clock_timestamp() > begun + interval '$limit s' THEN
+			RAISE EXCEPTION 'in vain';
+		END IF;
+		PERFORM pg_sleep(0.002);
+	END LOOP;
+END \$wait\$
+EOC
+	diag("in vain: $condition: $session->{stderr}") if $failed;
+	$session->{stderr} = '';
+	return !$failed;
+}
+
+sub must_become
+{
+	my ($session, $condition) = @_;
+	wait_until($session, $condition) or die "in vain: $condition";
+}
+
+# Each of these sessions begins to wait: all at once if they wait for different
+# locks, else in turn.  Returns when all of them are in the queue, the first of
+# each queue asleep.  watch is a session to look with; wait: [session, statement].
+sub queue_up
+{
+	my ($watch, @wait) = @_;
+	my $pids = join ', ', map { pid_of($_->[0]) } @wait;
+
+	begin_statement(@$_) foreach @wait;
+	must_become($watch, <<EOC);
+(SELECT count(DISTINCT pid) FROM pg_locks
+ WHERE objsubid = 27757 AND mode = 'ExclusiveLock' AND pid IN ($pids)) = @{[ scalar @wait ]}
+AND NOT EXISTS (SELECT FROM pg_stat_activity
+ WHERE pid IN ($pids) AND coalesce(wait_event_type NOT IN ('Lock', 'Extension'), true))
+EOC
 }
 
 sub seconds_for

@@ -1,0 +1,285 @@
+/*
+ * sleep.c
+ *		Sleeping until a lock can be had or something happens, with a deadline.
+ *
+ * PostgreSQL's lock waits end by an error only.  A deadline of ours is put into
+ * lock_timeout for the one wait, and its error turned into an answer.  The error
+ * may arrive together with the lock, so that each such wait is a subtransaction:
+ * its rollback leaves nothing.  It has no transaction ID.
+ *
+ * The user's own lock_timeout counts for the whole call, and stays an error, as
+ * do cancel, statement_timeout, termination and deadlock.
+ *
+ * Deadlines go by the monotonic clock: a step of the wall clock must not make a
+ * wait longer or shorter.
+ */
+#include "postgres.h"
+
+#include "compat.h"
+#include "keylock.h"
+#include "sleep.h"
+
+#include <limits.h>
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+/*
+ * How often a waiting session looks whether its client is there, ms.  Not when
+ * deadlock_timeout, by its default, is up: the look may reset the latch that that
+ * has set, and the deadlock detector would have its turn late.
+ */
+#define CLIENT_CHECK_MS 900
+
+static bool watching_client = false;
+
+Moment
+lockext_moment(void)
+{
+	instr_time	t;
+
+	INSTR_TIME_SET_CURRENT(t);
+	return (Moment) INSTR_TIME_GET_MICROSEC(t);
+}
+
+/* When the wall clock will show t, as long as nobody sets it. */
+Moment
+lockext_moment_of(TimestampTz t)
+{
+	if (t == DT_NOEND)
+		return MOMENT_NEVER;
+	return lockext_moment() + (t - GetCurrentTimestamp());
+}
+
+/* wait_ms: -1 for no limit */
+void
+lockext_patience_begin(Patience *patience, int64 wait_ms)
+{
+	patience->begun = lockext_moment();
+	patience->deadline = wait_ms < 0 ? MOMENT_NEVER : patience->begun + wait_ms * 1000;
+	patience->lock_timeout = LockTimeout <= 0 ? MOMENT_NEVER
+		: patience->begun + (Moment) LockTimeout * 1000;
+	patience->deadlock_check = patience->begun + (Moment) DeadlockTimeout * 1000;
+	patience->slept = false;
+}
+
+bool
+lockext_patience_over(const Patience *patience)
+{
+	return lockext_moment() >= patience->deadline;
+}
+
+/* Milliseconds since the call began, not less than one, if it had to wait, else 0. */
+int64
+lockext_patience_ms(const Patience *patience)
+{
+	return patience->slept ? (lockext_moment() - patience->begun) / 1000 + 1 : 0;
+}
+
+/* Until then, in whole milliseconds, not less than one. */
+static int
+milliseconds_until(Moment until)
+{
+	Moment		us = until - lockext_moment();
+
+	return (int) Max(1, Min(us / 1000 + 1, INT_MAX));
+}
+
+/*
+ * Asleep, a session that has no snapshot otherwise must not keep one for the
+ * catalogs: it would hold up VACUUM and CREATE INDEX CONCURRENTLY.
+ */
+static void
+prepare_to_sleep(Patience *patience)
+{
+	patience->slept = true;
+	InvalidateCatalogSnapshotConditionally();
+}
+
+static void
+fail_lock_timeout(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("canceling statement due to lock timeout")));
+}
+
+/*
+ * Of two timeouts that strike at once PostgreSQL reports one.  If that was our
+ * deadline, the other must not be lost.
+ */
+static void
+honor_statement_timeout(bool was_active)
+{
+	if (was_active && !get_timeout_active(STATEMENT_TIMEOUT))
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceling statement due to statement timeout")));
+}
+
+/*
+ * deadlock_timeout for a sleep of so many milliseconds.  PostgreSQL looks for a
+ * deadlock once in each sleep, after that time.  A wait that is made of many
+ * short sleeps would never come to it: one of them has it done at once then.
+ */
+static int
+deadlock_timeout(Patience *patience, int sleep_ms)
+{
+	Moment		now = lockext_moment();
+	bool		is_due = now >= patience->deadlock_check;
+
+	if (sleep_ms <= DeadlockTimeout && !is_due)
+		return DeadlockTimeout;
+	patience->deadlock_check = now + (Moment) DeadlockTimeout * 1000;
+	return is_due ? 1 : DeadlockTimeout;
+}
+
+/* Take the lock in a subtransaction, waiting so many milliseconds; false if in vain. */
+static bool
+lock_in_subtransaction(Patience *patience, const LOCKTAG *tag, LOCKMODE mode,
+					   int timeout_ms, bool is_error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int			users_timeout = LockTimeout;
+	int			servers_timeout = DeadlockTimeout;
+	bool		statement_timer = get_timeout_active(STATEMENT_TIMEOUT);
+	volatile bool locked = false;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		LockTimeout = timeout_ms;
+		DeadlockTimeout = deadlock_timeout(patience, timeout_ms);
+		(void) lockext_lock(tag, mode, true);
+		LockTimeout = users_timeout;
+		DeadlockTimeout = servers_timeout;
+
+		/* the timeout may have struck, and its interrupt be still to come */
+		CHECK_FOR_INTERRUPTS();
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		locked = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		LockTimeout = users_timeout;
+		DeadlockTimeout = servers_timeout;
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE || is_error)
+			ReThrowError(error);
+		FreeErrorData(error);
+		honor_statement_timeout(statement_timer);
+	}
+	PG_END_TRY();
+	return locked;
+}
+
+/*
+ * Take a lock for the current subtransaction, sleeping in the lock manager if
+ * need be.  False if it could not be had by then; the lock is not held in that
+ * case, nor after an error.  Raises 55P03 when the user's lock_timeout is up,
+ * 40P01 on deadlock.
+ */
+bool
+lockext_lock_until(Patience *patience, const LOCKTAG *tag, LOCKMODE mode, Moment until)
+{
+	Moment		limit = Min(until, patience->lock_timeout);
+
+	if (lockext_lock(tag, mode, false))
+		return true;
+	if (limit == patience->lock_timeout && lockext_moment() >= limit)
+		fail_lock_timeout();
+	if (lockext_moment() >= limit)
+		return false;
+
+	prepare_to_sleep(patience);
+	if (limit == MOMENT_NEVER)
+		return lockext_lock(tag, mode, true);
+	return lock_in_subtransaction(patience, tag, mode, milliseconds_until(limit),
+								  limit == patience->lock_timeout);
+}
+
+/*
+ * Sleep until the condition variable is signalled or the time has come; cv is
+ * NULL for a plain nap.  The caller has prepared for cv and looks again after.
+ */
+void
+lockext_sleep_until(Patience *patience, ConditionVariable *cv, Moment until)
+{
+	static uint32 wait_event = 0;
+	Moment		limit = Min(until, patience->lock_timeout);
+	int			ms = milliseconds_until(limit);
+
+	if (wait_event == 0)
+		wait_event = compat_wait_event("LockextWaitForRelease");
+
+	prepare_to_sleep(patience);
+	if (cv != NULL)
+		(void) ConditionVariableTimedSleep(cv, ms, wait_event);
+	else
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 ms, wait_event);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (lockext_moment() >= patience->lock_timeout)
+		fail_lock_timeout();
+}
+
+/* ---------- the client ---------- */
+
+/*
+ * Until lockext_client_unwatch(), which must be called even after an error, find
+ * out within a second that the client is gone, whatever
+ * client_connection_check_interval says: a session that only waits learns of it
+ * in no other way.
+ */
+void
+lockext_client_watch(void)
+{
+	if (MyProcPort == NULL || client_connection_check_interval > 0 ||
+		!WaitEventSetCanReportClosed())
+		return;
+	watching_client = true;
+	client_connection_check_interval = CLIENT_CHECK_MS;
+	enable_timeout_after(CLIENT_CONNECTION_CHECK_TIMEOUT, CLIENT_CHECK_MS);
+}
+
+void
+lockext_client_unwatch(void)
+{
+	if (!watching_client)
+		return;
+	watching_client = false;
+	client_connection_check_interval = 0;
+	disable_timeout(CLIENT_CONNECTION_CHECK_TIMEOUT, false);
+}
+
+/* Ends the session if its client is gone: a lock would be nobody's. */
+void
+lockext_client_must_be_there(void)
+{
+	if (MyProcPort == NULL || !WaitEventSetCanReportClosed() || pq_check_connection())
+		return;
+	ClientConnectionLost = true;
+	InterruptPending = true;
+	CHECK_FOR_INTERRUPTS();
+}

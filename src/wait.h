@@ -1,0 +1,15 @@
+/*
+ * wait.h
+ *		Waiting for a lock.
+ */
+#ifndef LOCKEXT_WAIT_H
+#define LOCKEXT_WAIT_H
+
+#include "postgres.h"
+
+#include "acquire.h"
+
+extern void lockext_wait_init(void);
+extern bool lockext_wait_and_acquire(Request *request, char form, Outcome *outcome);
+
+#endif							/* LOCKEXT_WAIT_H */
