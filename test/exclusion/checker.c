@@ -12,9 +12,19 @@
  * are two holders.  The claims are kept in files, outside the database; client
  * and server share one clock.
  *
+ * Locks of all scopes are asked for, by tries and by waits of both forms.  What
+ * ends a claim depends on the scope:
+ *	- lease: release, expiry, rollback of the transaction that took it;
+ *	- session: the same, and the end of the session, DISCARD ALL and
+ *	  pg_advisory_unlock_all();
+ *	- transaction: release, and the end of the transaction or savepoint.
+ * Waits are now and then ended by lock_timeout, statement_timeout, a cancel
+ * request or the deadlock detector.
+ *
  * A session also knows a lock it must still have: if a renewal or release of it
  * is refused before it expired, somebody else took it, and that is a failure
- * too.
+ * too.  So are an advisory lock kept after a wait in vain or after the end of the
+ * transaction, and a session that does not come to its end.
  *
  * Half of the keys are permanent, so that their rows are updated all the time;
  * the others change their names five times a second, so that rows are inserted.
@@ -22,11 +32,12 @@
  * With MAINTENANCE 1 the lock table is reindexed concurrently and vacuumed full
  * all the while.
  *
- * Exit status: 0 nothing found, 1 two holders or falling tokens or a lost lock,
- * 2 something else went wrong.
+ * Exit status: 0 nothing found, 1 a contradiction, 2 something else went wrong.
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -41,10 +52,20 @@
 #define MAX_HELD 64
 #define KEY_LEN 64
 #define FRESH_US 200000
+#define NEVER INT64_MAX
+#define GRACE_S 60				/* all locks have expired long before */
+
+typedef enum Scope
+{
+	LEASE, SESSION, TRANSACTION, SCOPES
+} Scope;
+
+static const char *const scope_names[SCOPES] = {"lease", "session", "transaction"};
 
 typedef struct Claim
 {
 	char		key[KEY_LEN];
+	int			scope;
 	int64_t		token;
 	int64_t		start;			/* us since 1970 */
 	int64_t		end;
@@ -55,6 +76,7 @@ typedef struct Claim
 typedef struct Held
 {
 	char		key[KEY_LEN];
+	Scope		scope;
 	int64_t		token;
 	int64_t		start;
 	int64_t		expires;		/* as far as committed */
@@ -63,17 +85,30 @@ typedef struct Held
 	bool		abandoned;		/* left to expire */
 } Held;
 
+/* What became of a request for a lock. */
+typedef enum Answer
+{
+	GRANTED, GRANTED_AFTER_WAIT, REFUSED, REFUSED_AFTER_WAIT, ANSWERS
+} Answer;
+
 enum
 {
-	GRANTED, REFUSED_HELD, REFUSED_BUSY, REFUSED_TRY, RENEWED, RELEASED, EXPIRED, COMMITS,
-	ROLLBACKS, SAVEPOINTS_UNDONE, DEADLOCKS, SERIALIZATION, COUNTERS
+	RENEWED, RELEASED, EXPIRED, COMMITS, ROLLBACKS, SAVEPOINTS_UNDONE, RECONNECTS, DISCARDS,
+	DEADLOCKS, LOCK_TIMEOUTS, CANCELED, SERIALIZATION, EVENTS
 };
 
-static const char *const counter_names[COUNTERS] = {
-	"granted", "held", "busy", "tries refused", "renewed", "released", "expired", "commits",
-	"rollbacks", "savepoints undone", "deadlocks", "serialization failures"
+static const char *const event_names[EVENTS] = {
+	"renewed", "released", "expired", "commits", "rollbacks", "savepoints undone", "reconnects",
+	"discards", "deadlocks", "lock timeouts", "canceled", "serialization failures"
 };
 
+typedef struct Counters
+{
+	long		answers[SCOPES][ANSWERS];
+	long		events[EVENTS];
+} Counters;
+
+static const char *conninfo;
 static PGconn *conn;
 static FILE *claims;
 static int	me;
@@ -81,7 +116,8 @@ static int	nkeys;
 static Held held[MAX_HELD];
 static int	nheld;
 static int	level;				/* 0: no transaction; 1: in one; more: savepoints */
-static long counters[COUNTERS];
+static Counters counters;
+static bool failed;				/* a statement failed, and with it its transaction */
 static bool violated;
 
 static int64_t
@@ -113,6 +149,17 @@ pick(int n)
 }
 
 static void
+violation(const char *format,...)
+{
+	va_list		args;
+
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	violated = true;
+}
+
+static void
 nap_us(int us)
 {
 	struct timespec t = {us / 1000000, (us % 1000000) * 1000L};
@@ -130,8 +177,8 @@ end_claim(int i, int64_t end)
 	if (h->expires < end)
 		end = h->expires;
 	if (end > h->start)
-		fprintf(claims, "%s %" PRId64 " %" PRId64 " %" PRId64 " %d\n",
-				h->key, h->token, h->start, end, me);
+		fprintf(claims, "%s %d %" PRId64 " %" PRId64 " %" PRId64 " %d\n",
+				h->key, h->scope, h->token, h->start, end, me);
 	held[i] = held[--nheld];
 }
 
@@ -145,7 +192,7 @@ drop_expired(void)
 		if (held[i].expires <= now && held[i].level == 0)
 		{
 			end_claim(i, now);
-			counters[EXPIRED]++;
+			counters.events[EXPIRED]++;
 		}
 	}
 }
@@ -163,45 +210,132 @@ undo_from(int from, int64_t when)
 	}
 }
 
+/* Locks of this scope end with what is about to be sent. */
+static void
+end_scope(Scope scope, int64_t when)
+{
+	for (int i = nheld - 1; i >= 0; i--)
+	{
+		if (held[i].scope == scope)
+			end_claim(i, when);
+	}
+}
+
 /* ---------- talking to the server ---------- */
 
 /*
- * Run one statement.  NULL: it failed with an error that may happen; then the
- * transaction, if there was one, has been rolled back.
+ * What is given here lasts through DISCARD ALL.  Deadlocks are looked for before
+ * most waits are over.
  */
+static void
+connect_session(void)
+{
+	char		with_options[512];
+
+	snprintf(with_options, sizeof(with_options),
+			 "%s options='-c client_min_messages=error -c deadlock_timeout=20ms'", conninfo);
+	conn = PQconnectdb(with_options);
+	if (PQstatus(conn) != CONNECTION_OK)
+		die("%s", PQerrorMessage(conn));
+}
+
+/* PQexec(), canceled if there is no reply within so many ms (0: never). */
+static PGresult *
+execute(const char *sql, int cancel_ms)
+{
+	struct pollfd reply = {.fd = PQsocket(conn),.events = POLLIN};
+	PGresult   *res;
+	PGresult   *next;
+
+	if (cancel_ms == 0 || !PQsendQuery(conn, sql))
+		return PQexec(conn, sql);
+	if (poll(&reply, 1, cancel_ms) == 0)
+	{
+		PGcancel   *cancel = PQgetCancel(conn);
+		char		error[256];
+
+		PQcancel(cancel, error, sizeof(error));
+		PQfreeCancel(cancel);
+	}
+	res = PQgetResult(conn);
+	while ((next = PQgetResult(conn)) != NULL)
+	{
+		PQclear(res);
+		res = next;
+	}
+	return res;
+}
+
+/* An error that may happen, or -1. */
+static int
+event_of(const char *state)
+{
+	static const struct
+	{
+		const char *state;
+		int			event;
+	}			errors[] = {
+		{"40P01", DEADLOCKS}, {"40001", SERIALIZATION}, {"55P03", LOCK_TIMEOUTS}, {"57014", CANCELED}
+	};
+
+	for (int i = 0; state != NULL && i < 4; i++)
+	{
+		if (strcmp(state, errors[i].state) == 0)
+			return errors[i].event;
+	}
+	return -1;
+}
+
+/*
+ * Run one statement, canceling it after so many ms (0: never).  NULL: it failed
+ * with an error that may happen; then the transaction, if there was one, has been
+ * rolled back.
+ */
+static PGresult *
+run_for(int cancel_ms, const char *sql)
+{
+	int64_t		before = now_us();
+	PGresult   *res = execute(sql, cancel_ms);
+	int			event;
+
+	if (PQresultStatus(res) == PGRES_TUPLES_OK || PQresultStatus(res) == PGRES_COMMAND_OK)
+		return res;
+
+	event = event_of(PQresultErrorField(res, PG_DIAG_SQLSTATE));
+	if (event < 0)
+		die("%s: %s", sql, PQerrorMessage(conn));
+	if (event == LOCK_TIMEOUTS &&
+		strncmp(PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY), "canceling", 9) != 0)
+		violation("two writers: session %d: %s: %s", me, sql, PQerrorMessage(conn));
+	counters.events[event]++;
+	PQclear(res);
+	failed = true;
+	if (level > 0)
+	{
+		undo_from(1, before);
+		while (PQtransactionStatus(conn) != PQTRANS_IDLE)
+		{
+			/* it may run into statement_timeout itself */
+			PQclear(PQexec(conn, "ROLLBACK"));
+			if (PQstatus(conn) != CONNECTION_OK)
+				die("%s", PQerrorMessage(conn));
+		}
+		level = 0;
+		counters.events[ROLLBACKS]++;
+	}
+	return NULL;
+}
+
 static PGresult *
 run(const char *format,...)
 {
 	char		sql[1024];
 	va_list		args;
-	int64_t		before = now_us();
-	PGresult   *res;
-	const char *state;
 
 	va_start(args, format);
 	vsnprintf(sql, sizeof(sql), format, args);
 	va_end(args);
-
-	res = PQexec(conn, sql);
-	if (PQresultStatus(res) == PGRES_TUPLES_OK || PQresultStatus(res) == PGRES_COMMAND_OK)
-		return res;
-
-	state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
-	if (state && strcmp(state, "40P01") == 0)
-		counters[DEADLOCKS]++;
-	else if (state && strcmp(state, "40001") == 0)
-		counters[SERIALIZATION]++;
-	else
-		die("%s: %s", sql, PQerrorMessage(conn));
-	PQclear(res);
-	if (level > 0)
-	{
-		undo_from(1, before);
-		PQclear(PQexec(conn, "ROLLBACK"));
-		level = 0;
-		counters[ROLLBACKS]++;
-	}
-	return NULL;
+	return run_for(0, sql);
 }
 
 static bool
@@ -245,12 +379,13 @@ rollback_to(void)
 	snprintf(sql, sizeof(sql), "ROLLBACK TO s%d; RELEASE s%d", level - 1, level - 1);
 	if (command(sql))
 		level--;
-	counters[SAVEPOINTS_UNDONE]++;
+	counters.events[SAVEPOINTS_UNDONE]++;
 }
 
 static void
 commit(void)
 {
+	end_scope(TRANSACTION, now_us());
 	if (!command("COMMIT"))
 		return;
 	level = 0;
@@ -261,16 +396,27 @@ commit(void)
 			held[i].expires = held[i].expires_new;
 		held[i].expires_new = 0;
 	}
-	counters[COMMITS]++;
+	counters.events[COMMITS]++;
 }
 
 static void
 rollback(void)
 {
 	undo_from(1, now_us());
-	command("ROLLBACK");
+	if (!command("ROLLBACK"))
+		return;
 	level = 0;
-	counters[ROLLBACKS]++;
+	counters.events[ROLLBACKS]++;
+}
+
+/* What is left of the session stays: nothing but committed leases. */
+static void
+forget_session(void)
+{
+	int64_t		now = now_us();
+
+	undo_from(1, now);
+	end_scope(SESSION, now);
 }
 
 /* ---------- operations ---------- */
@@ -286,60 +432,210 @@ pick_key(char *key)
 		snprintf(key, KEY_LEN, "key-%d-%" PRId64, n, now_us() / FRESH_US);
 }
 
-static void
-note_grant(const char *key, int64_t token, int64_t start, int64_t expires)
+/* How many KEY and QUEUE locks this session keeps; -1: that could not be found out. */
+static int
+locks_kept(void)
 {
-	Held	   *h = &held[nheld++];
+	PGresult   *res = run("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+						  " AND objsubid IN (27755, 27757) AND pid = pg_backend_pid()");
+	int			n = res == NULL ? -1 : atoi(PQgetvalue(res, 0, 0));
 
+	PQclear(res);
+	return n;
+}
+
+static void
+check_kept(int expected, const char *after)
+{
+	int			n = expected < 0 ? -1 : locks_kept();
+
+	if (n >= 0 && n != expected)
+		violation("left behind: session %d keeps %d locks after %s, not %d\n", me, n, after, expected);
+}
+
+/* How a lock is asked for. */
+typedef struct Request
+{
+	char		key[KEY_LEN];
+	Scope		scope;
+	int			timeout;		/* s; 0: none */
+	int			wait_ms;		/* -1: without limit */
+	bool		call;			/* by lock_acquire_wait() */
+	int			cancel_ms;		/* 0: never */
+} Request;
+
+typedef struct Reply
+{
+	bool		acquired;
+	int64_t		token;
+	int64_t		expires;
+	int64_t		waited_ms;
+} Reply;
+
+/* A lock outside of a transaction that ended with it at once would prove nothing. */
+static void
+pick_request(Request *request)
+{
+	memset(request, 0, sizeof(*request));
+	pick_key(request->key);
+	request->scope = pick(level == 0 ? TRANSACTION : SCOPES);
+	if (request->scope != TRANSACTION)
+		request->timeout = pick(4) == 0 ? 5 : 1;
+	if (request->scope == SESSION && pick(8) == 0)
+		request->timeout = 0;
+}
+
+static void
+note_answer(const Request *request, const Reply *reply)
+{
+	bool		waited = reply->waited_ms > 0;
+	Answer		answer = reply->acquired ? (waited ? GRANTED_AFTER_WAIT : GRANTED)
+		: (waited ? REFUSED_AFTER_WAIT : REFUSED);
+	Held	   *h;
+
+	counters.answers[request->scope][answer]++;
+	if (!reply->acquired)
+		return;
+	h = &held[nheld++];
 	memset(h, 0, sizeof(*h));
-	snprintf(h->key, sizeof(h->key), "%s", key);
-	h->token = token;
-	h->start = start;
-	h->expires = expires;
+	snprintf(h->key, sizeof(h->key), "%s", request->key);
+	h->scope = request->scope;
+	h->token = reply->token;
+	h->start = now_us();
+	h->expires = reply->expires;
 	h->level = level;
 	h->abandoned = pick(24) == 0;
-	counters[GRANTED]++;
+}
+
+/* As an SQL value. */
+static const char *
+timeout_sql(const Request *request)
+{
+	static char sql[16];
+
+	snprintf(sql, sizeof(sql), request->timeout == 0 ? "NULL" : "%d", request->timeout);
+	return sql;
+}
+
+/* The end of a lock taken at that time or later. */
+static int64_t
+earliest_end(const Request *request, int64_t taken)
+{
+	return request->timeout == 0 ? NEVER : taken + request->timeout * INT64_C(1000000);
+}
+
+/* The n-th field, from 1, of a composite value; fields with commas are quoted. */
+static const char *
+field(const char *composite, int n)
+{
+	const char *p = composite + 1;
+	bool		quoted = false;
+
+	for (; *p && n > 1; p++)
+	{
+		if (*p == '"')
+			quoted = !quoted;
+		else if (*p == ',' && !quoted)
+			n--;
+	}
+	return p;
+}
+
+/* False if the statement failed. */
+static bool
+ask(const Request *request, Reply *reply)
+{
+	char		sql[512];
+	int64_t		before = now_us();
+	PGresult   *res;
+
+	if (request->call)
+		snprintf(sql, sizeof(sql), "CALL lock_acquire_wait('%s', %s, %d, '%s')", request->key,
+				 timeout_sql(request), request->wait_ms, scope_names[request->scope]);
+	else
+		snprintf(sql, sizeof(sql), "SELECT acquired, token, waited_ms,"
+				 " (extract(epoch FROM expires_at) * 1e6)::bigint"
+				 " FROM lock_acquire('%s', %s, %d, '%s')", request->key,
+				 timeout_sql(request), request->wait_ms, scope_names[request->scope]);
+	res = run_for(request->cancel_ms, sql);
+	if (res == NULL)
+		return false;
+
+	if (request->call)
+	{
+		const char *result = PQgetvalue(res, 0, 0);
+
+		reply->acquired = *field(result, 3) == 't';
+		reply->token = atoll(field(result, 9));
+		reply->waited_ms = atoll(field(result, 10));
+		reply->expires = earliest_end(request, before);
+	}
+	else
+	{
+		reply->acquired = PQgetvalue(res, 0, 0)[0] == 't';
+		reply->token = atoll(PQgetvalue(res, 0, 1));
+		reply->waited_ms = atoll(PQgetvalue(res, 0, 2));
+		reply->expires = PQgetisnull(res, 0, 3) ? NEVER : atoll(PQgetvalue(res, 0, 3));
+	}
+	PQclear(res);
+	return true;
 }
 
 static void
 op_acquire(void)
 {
-	char		key[KEY_LEN];
-	int			timeout = pick(4) == 0 ? 5 : 1;
-	PGresult   *res;
+	Request		request;
+	Reply		reply;
 
 	if (nheld >= 8)
 		return;
-	pick_key(key);
-	res = run("SELECT acquired, token, (extract(epoch FROM expires_at) * 1e6)::bigint, reason"
-			  " FROM lock_acquire('%s', %d)", key, timeout);
-	if (res == NULL)
-		return;
-	if (PQgetvalue(res, 0, 0)[0] == 't')
-		note_grant(key, atoll(PQgetvalue(res, 0, 1)), now_us(), atoll(PQgetvalue(res, 0, 2)));
-	else
-		counters[strcmp(PQgetvalue(res, 0, 3), "held") == 0 ? REFUSED_HELD : REFUSED_BUSY]++;
-	PQclear(res);
+	pick_request(&request);
+	if (ask(&request, &reply))
+		note_answer(&request, &reply);
 }
 
 static void
 op_try(void)
 {
-	char		key[KEY_LEN];
+	Request		request;
+	Reply		reply = {0};
 	int64_t		before = now_us();
 	PGresult   *res;
 
 	if (nheld >= 8)
 		return;
-	pick_key(key);
-	res = run("SELECT lock_try('%s', 1)", key);
+	pick_request(&request);
+	res = run("SELECT lock_try('%s', %s, '%s')", request.key, timeout_sql(&request),
+			  scope_names[request.scope]);
 	if (res == NULL)
 		return;
-	if (PQgetisnull(res, 0, 0))
-		counters[REFUSED_TRY]++;
-	else
-		note_grant(key, atoll(PQgetvalue(res, 0, 0)), now_us(), before + 1000000);
+	reply.acquired = !PQgetisnull(res, 0, 0);
+	reply.token = atoll(PQgetvalue(res, 0, 0));
+	reply.expires = earliest_end(&request, before);
+	note_answer(&request, &reply);
 	PQclear(res);
+}
+
+static void
+op_wait(void)
+{
+	Request		request;
+	Reply		reply;
+	int			kept = 0;
+
+	if (nheld >= 8)
+		return;
+	pick_request(&request);
+	request.wait_ms = pick(32) == 0 ? -1 : 20 + pick(pick(281) + 1);
+	request.cancel_ms = pick(16) == 0 ? 1 + pick(50) : 0;
+	request.call = level == 0 && pick(2) == 0;
+	if (level > 0)
+		kept = pick(4) == 0 ? locks_kept() : -1;
+	if (!ask(&request, &reply))
+		return;
+	if (!reply.acquired)
+		check_kept(kept, "a wait in vain");
+	note_answer(&request, &reply);
 }
 
 /* The lock was ours until it expires; has the server forgotten it before? */
@@ -347,11 +643,8 @@ static void
 check_lost(const Held *h, const char *what)
 {
 	if (now_us() < h->expires)
-	{
-		printf("lost: session %d could not %s %s (token %" PRId64 ") %" PRId64 " us before its end\n",
-			   me, what, h->key, h->token, h->expires - now_us());
-		violated = true;
-	}
+		violation("lost: session %d could not %s %s (%s, token %" PRId64 ") %" PRId64 " us before its end\n",
+				  me, what, h->key, scope_names[h->scope], h->token, h->expires - now_us());
 }
 
 /* One of the locks we still look after, or -1. */
@@ -370,7 +663,7 @@ op_renew(void)
 	Held	   *h;
 	PGresult   *res;
 
-	if (i < 0)
+	if (i < 0 || held[i].scope == TRANSACTION)
 		return;
 	h = &held[i];
 	res = run("SELECT acquired, (extract(epoch FROM expires_at) * 1e6)::bigint"
@@ -391,7 +684,7 @@ op_renew(void)
 			if (expires < h->expires)
 				h->expires = expires;
 		}
-		counters[RENEWED]++;
+		counters.events[RENEWED]++;
 	}
 	else
 	{
@@ -416,42 +709,103 @@ op_release(void)
 	if (res == NULL)
 		return;
 	if (PQgetvalue(res, 0, 0)[0] == 't')
-		counters[RELEASED]++;
+		counters.events[RELEASED]++;
 	else
 		check_lost(&h, "release");
 	PQclear(res);
 }
 
+/* Ends the session-scoped locks, committed or not. */
+static void
+op_discard(void)
+{
+	end_scope(SESSION, now_us());
+	command(level == 0 && pick(2) == 0 ? "DISCARD ALL" : "SELECT pg_advisory_unlock_all()");
+	counters.events[DISCARDS]++;
+}
+
+/* A new session; the old one may be left in the middle of a wait. */
+static void
+op_reconnect(void)
+{
+	forget_session();
+	if (pick(2) == 0)
+	{
+		Request		request;
+		char		sql[256];
+
+		pick_request(&request);
+		snprintf(sql, sizeof(sql), "SELECT lock_acquire('%s', %s, 2000, '%s')", request.key,
+				 timeout_sql(&request), scope_names[request.scope]);
+		PQsendQuery(conn, sql);
+		nap_us(pick(20000));
+	}
+	PQfinish(conn);
+	level = 0;
+	connect_session();
+	counters.events[RECONNECTS]++;
+}
+
+static void
+op_timeouts(void)
+{
+	switch (pick(4))
+	{
+		case 0:
+			PQclear(run("SET lock_timeout = %d", 5 + pick(100)));
+			break;
+		case 1:
+			PQclear(run("SET statement_timeout = %d", 10 + pick(200)));
+			break;
+		default:
+			if (command("SET lock_timeout = 0"))
+				command("SET statement_timeout = 0");
+	}
+}
+
 static void
 step(void)
 {
-	int			what = pick(100);
+	int			what = pick(200);
 
 	drop_expired();
-	if (what < 35)
+	if (failed)
+	{
+		failed = false;
+		check_kept(0, "a failed transaction");
+	}
+	if (what < 50)
 		op_acquire();
-	else if (what < 50)
-		op_try();
-	else if (what < 60)
-		op_renew();
-	else if (what < 75)
-		op_release();
 	else if (what < 80)
+		op_try();
+	else if (what < 100)
+		op_wait();
+	else if (what < 117)
+		op_renew();
+	else if (what < 150)
+		op_release();
+	else if (what < 157)
 		nap_us(pick(20000));
-	else if (level == 0 && what < 92)
+	else if (what < 158)
+		op_discard();
+	else if (what < 159)
+		op_reconnect();
+	else if (what < 161)
+		op_timeouts();
+	else if (level == 0 && what < 184)
 		begin();
-	else if (level > 0 && level < 4 && what < 86)
+	else if (level > 0 && level < 4 && what < 172)
 		savepoint();
-	else if (level > 1 && what < 91)
+	else if (level > 1 && what < 182)
 		rollback_to();
-	else if (level > 0 && what < 96)
+	else if (level > 0 && what < 192)
 		commit();
 	else if (level > 0)
 		rollback();
 }
 
 static int
-session(const char *conninfo, int number, unsigned seed, int64_t until, const char *dir)
+session(int number, unsigned seed, int64_t until, const char *dir)
 {
 	char		path[512];
 	FILE	   *f;
@@ -462,31 +816,28 @@ session(const char *conninfo, int number, unsigned seed, int64_t until, const ch
 	claims = fopen(path, "w");
 	if (claims == NULL)
 		die("%s: %s", path, strerror(errno));
-	conn = PQconnectdb(conninfo);
-	if (PQstatus(conn) != CONNECTION_OK)
-		die("%s", PQerrorMessage(conn));
-	PQclear(PQexec(conn, "SET client_min_messages = error"));
+	connect_session();
 
 	while (now_us() < until && !violated)
 		step();
 	if (level > 0)
 		rollback();
+	check_kept(0, "its last transaction");
 	while (nheld > 0)
 		end_claim(0, now_us());
 	fclose(claims);
 
 	snprintf(path, sizeof(path), "%s/counters.%d", dir, number);
 	f = fopen(path, "w");
-	for (int i = 0; i < COUNTERS; i++)
-		fprintf(f, "%ld\n", counters[i]);
-	fclose(f);
+	if (f == NULL || fwrite(&counters, sizeof(counters), 1, f) != 1 || fclose(f) != 0)
+		die("%s: %s", path, strerror(errno));
 	PQfinish(conn);
 	return violated ? 1 : 0;
 }
 
 /* Rewrite the table under the sessions' feet. */
 static int
-maintenance(const char *conninfo, int64_t until)
+maintenance(int64_t until)
 {
 	static const char *const sql[] = {
 		"REINDEX TABLE CONCURRENTLY lockext_lock",
@@ -497,10 +848,7 @@ maintenance(const char *conninfo, int64_t until)
 	long		done[4] = {0};
 
 	me = -1;
-	conn = PQconnectdb(conninfo);
-	if (PQstatus(conn) != CONNECTION_OK)
-		die("%s", PQerrorMessage(conn));
-	PQclear(PQexec(conn, "SET client_min_messages = error"));
+	connect_session();
 	for (int i = 0; now_us() < until; i = (i + 1) % 4)
 	{
 		PGresult   *res = PQexec(conn, sql[i]);
@@ -550,8 +898,8 @@ read_claims(const char *dir, int sessions, long *n)
 		f = fopen(path, "r");
 		if (f == NULL)
 			die("%s: %s", path, strerror(errno));
-		while (fscanf(f, "%63s %" SCNd64 " %" SCNd64 " %" SCNd64 " %d\n",
-					  c.key, &c.token, &c.start, &c.end, &c.session) == 5)
+		while (fscanf(f, "%63s %d %" SCNd64 " %" SCNd64 " %" SCNd64 " %d\n",
+					  c.key, &c.scope, &c.token, &c.start, &c.end, &c.session) == 6)
 		{
 			if (*n == size)
 				all = realloc(all, (size *= 2) * sizeof(Claim));
@@ -583,12 +931,14 @@ judge(const char *dir, int sessions)
 			continue;
 		}
 		if (c->start < last->end && bad++ < 5)
-			printf("two holders: %s by session %d (token %" PRId64 ") and session %d (token %" PRId64 ") for %" PRId64 " us\n",
-				   c->key, last->session, last->token, c->session, c->token,
+			printf("two holders: %s by session %d (%s, token %" PRId64 ") and session %d (%s, token %" PRId64 ") for %" PRId64 " us\n",
+				   c->key, last->session, scope_names[last->scope], last->token,
+				   c->session, scope_names[c->scope], c->token,
 				   (c->end < last->end ? c->end : last->end) - c->start);
 		if (c->token <= all[i - 1].token && bad++ < 5)
-			printf("token fell: %s from %" PRId64 " (session %d) to %" PRId64 " (session %d)\n",
-				   c->key, all[i - 1].token, all[i - 1].session, c->token, c->session);
+			printf("token fell: %s from %" PRId64 " (session %d, %s) to %" PRId64 " (session %d, %s)\n",
+				   c->key, all[i - 1].token, all[i - 1].session, scope_names[all[i - 1].scope],
+				   c->token, c->session, scope_names[c->scope]);
 		if (c->end > last->end)
 			last = c;
 	}
@@ -599,31 +949,56 @@ judge(const char *dir, int sessions)
 }
 
 static void
-print_counters(const char *dir, int sessions)
+add_counters(const char *dir, int sessions, Counters *sum)
 {
-	long		sum[COUNTERS] = {0};
-
+	memset(sum, 0, sizeof(*sum));
 	for (int s = 0; s < sessions; s++)
 	{
 		char		path[512];
 		FILE	   *f;
-		long		v;
+		Counters	one;
 
 		snprintf(path, sizeof(path), "%s/counters.%d", dir, s);
 		f = fopen(path, "r");
-		for (int i = 0; f != NULL && i < COUNTERS && fscanf(f, "%ld", &v) == 1; i++)
-			sum[i] += v;
-		if (f != NULL)
-			fclose(f);
+		if (f == NULL)
+			continue;
+		if (fread(&one, sizeof(one), 1, f) != 1)
+			die("%s: cannot read", path);
+		fclose(f);
+		for (int i = 0; i < SCOPES; i++)
+			for (int j = 0; j < ANSWERS; j++)
+				sum->answers[i][j] += one.answers[i][j];
+		for (int i = 0; i < EVENTS; i++)
+			sum->events[i] += one.events[i];
 	}
-	for (int i = 0; i < COUNTERS; i++)
-		printf("%s%s %ld", i ? ", " : "", counter_names[i], sum[i]);
+}
+
+/* Prints what happened; the exit status it makes. */
+static int
+print_counters(const char *dir, int sessions)
+{
+	Counters	sum;
+	int			status = 0;
+
+	add_counters(dir, sessions, &sum);
+	for (int s = 0; s < SCOPES; s++)
+	{
+		const long *a = sum.answers[s];
+
+		printf("%s: granted %ld at once, %ld after a wait; refused %ld at once, %ld after a wait\n",
+			   scope_names[s], a[GRANTED], a[GRANTED_AFTER_WAIT], a[REFUSED], a[REFUSED_AFTER_WAIT]);
+		if (a[GRANTED] == 0 || a[GRANTED_AFTER_WAIT] == 0 || a[REFUSED_AFTER_WAIT] == 0)
+			status = 2;			/* too few to say anything */
+	}
+	for (int i = 0; i < EVENTS; i++)
+		printf("%s%s %ld", i ? ", " : "", event_names[i], sum.events[i]);
 	printf("\n");
-	if (sum[SERIALIZATION] > 0)
+	if (sum.events[SERIALIZATION] > 0)
 	{
 		printf("serialization failures where no two transactions share a key's data\n");
-		exit(1);
+		status = 1;
 	}
+	return status;
 }
 
 int
@@ -641,6 +1016,7 @@ main(int argc, char **argv)
 		fprintf(stderr, "usage: checker CONNINFO SESSIONS KEYS SECONDS SEED LOGDIR MAINTENANCE\n");
 		return 2;
 	}
+	conninfo = argv[1];
 	sessions = atoi(argv[2]);
 	nkeys = atoi(argv[3]);
 	until = now_us() + atoll(argv[4]) * 1000000;
@@ -655,8 +1031,10 @@ main(int argc, char **argv)
 		if (pid < 0)
 			die("fork: %s", strerror(errno));
 		if (pid == 0)
-			exit(s < sessions ? session(argv[1], s, seed, until, dir)
-				 : maintenance(argv[1], until));
+		{
+			alarm((until - now_us()) / 1000000 + GRACE_S);
+			exit(s < sessions ? session(s, seed, until, dir) : maintenance(until));
+		}
 		children++;
 	}
 	while (children-- > 0)
@@ -665,17 +1043,22 @@ main(int argc, char **argv)
 
 		if (wait(&status) < 0)
 			die("wait: %s", strerror(errno));
+		if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+			printf("stuck: a session did not end within %d s\n", GRACE_S);
 		status = WIFEXITED(status) ? WEXITSTATUS(status) : 2;
 		if (status > worst)
 			worst = status;
 	}
-	print_counters(dir, sessions);
 	if (worst < 2)
 	{
+		int			happened = print_counters(dir, sessions);
 		int			verdict = judge(dir, sessions);
 
-		if (verdict > worst)
-			worst = verdict;
+		/* a contradiction counts even if there was too little of something else */
+		if (worst == 0 && (happened == 1 || verdict == 1))
+			worst = 1;
+		else if (worst == 0)
+			worst = happened > verdict ? happened : verdict;
 	}
 	return worst;
 }
