@@ -250,6 +250,7 @@ worth_another_try(const LOCKTAG *tag, LOCKMODE mode)
 	return true;
 }
 
+/* The first one found; blocker->found is false if there is none. */
 static void
 find_blocker(const LOCKTAG *tag, LOCKMODE mode, Blocker *blocker)
 {
@@ -287,6 +288,16 @@ lockext_find_blocker(const LOCKTAG *tag, LOCKMODE mode, Blocker *blocker)
 		lockext_find_transaction_holder(tag, blocker))
 		return;
 	find_blocker(tag, mode, blocker);
+}
+
+/* Does anybody else hold a lock that conflicts with the given mode? */
+bool
+lockext_is_locked(const LOCKTAG *tag, LOCKMODE mode)
+{
+	Blocker		blocker;
+
+	find_blocker(tag, mode, &blocker);
+	return blocker.found;
 }
 
 /* Who holds the lock of this KEY with scope "transaction"? */

@@ -39,6 +39,7 @@ extern bool lockext_key_lock_until(KeyLock *key, const LockName *name, LOCKMODE 
 								   Patience *patience);
 extern void lockext_key_give_back(KeyLock *key);
 extern void lockext_find_blocker(const LOCKTAG *tag, LOCKMODE mode, Blocker *blocker);
+extern bool lockext_is_locked(const LOCKTAG *tag, LOCKMODE mode);
 extern bool lockext_find_transaction_holder(const LOCKTAG *tag, Blocker *blocker);
 
 #endif							/* LOCKEXT_KEYLOCK_H */

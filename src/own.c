@@ -300,11 +300,10 @@ static bool
 live_is_over(LockTable *table, const Live *live)
 {
 	LockRow		row;
-	Blocker		blocker;
 	bool		found;
 
-	lockext_find_blocker(&live->name.tag, LOCKEXT_KEY_CHANGE, &blocker);
-	if (blocker.found || !lockext_row_find(table, &live->name, &row, &found))
+	if (lockext_is_locked(&live->name.tag, LOCKEXT_KEY_CHANGE) ||
+		!lockext_row_find(table, &live->name, &row, &found))
 		return false;
 	return !found ||
 		row.damage != NULL ||

@@ -373,10 +373,7 @@ sleep_on_lease(Wait *wait, ConditionVariable *cv)
 static bool
 is_being_changed(const LockName *name)
 {
-	Blocker		blocker;
-
-	lockext_find_blocker(&name->tag, LOCKEXT_KEY_GUARD, &blocker);
-	return blocker.found;
+	return lockext_is_locked(&name->tag, LOCKEXT_KEY_GUARD);
 }
 
 /*

@@ -9,7 +9,8 @@
  * the release returned, and from that at which it was sent, to the one at which
  * the waiter's call returned.  All kinds of lock take turns in each of ROUNDS
  * rounds.  Prints the medians, and what they are to those of PostgreSQL's own
- * advisory lock of the same level.
+ * advisory lock of the same level; and what a commit takes longer that waits for
+ * its WAL to be flushed, as that of a lease does.
  *
  * Then WAITERS sessions that take and release one lock as fast as they can, for
  * SECONDS each kind, in turns: the number of hand-overs per second.
@@ -41,11 +42,11 @@ static const Kind kinds[] = {
 	{"pg_advisory_xact_lock", "BEGIN",
 	"SELECT pg_advisory_xact_lock(43)", "COMMIT", 1},
 	{"session", NULL,
-	"SELECT acquired FROM lock_acquire('s', wait_ms => -1, scope => 'session')", "SELECT lock_release('s')", 0},
+	"SELECT (lock_acquire('s', wait_ms => -1, scope => 'session')).acquired", "SELECT lock_release('s')", 0},
 	{"transaction", "BEGIN",
-	"SELECT acquired FROM lock_acquire('t', wait_ms => -1, scope => 'transaction')", "COMMIT", 1},
+	"SELECT (lock_acquire('t', wait_ms => -1, scope => 'transaction')).acquired", "COMMIT", 1},
 	{"lease", NULL,
-	"SELECT acquired FROM lock_acquire('l', 600, wait_ms => -1)", "SELECT lock_release('l')", 0},
+	"SELECT (lock_acquire('l', 600, wait_ms => -1)).acquired", "SELECT lock_release('l')", 0},
 	{"lease, CALL", NULL,
 	"CALL lock_acquire_wait('c', 600)", "SELECT lock_release('c')", 0},
 };
@@ -168,6 +169,25 @@ waiter(const char *conninfo, int rounds)
 	exit(0);
 }
 
+/* How much longer a commit takes if it waits for its WAL to be flushed, us. */
+static double
+flush_time(PGconn *conn, int rounds)
+{
+	static const char *const modes[] = {"SET synchronous_commit = off", "SET synchronous_commit = on"};
+	double	   *us[2] = {calloc(rounds, sizeof(double)), calloc(rounds, sizeof(double))};
+
+	for (int i = 0; i < 2 * rounds; i++)
+	{
+		int64_t		before;
+
+		check(conn, PQexec(conn, modes[i % 2]), "set");
+		before = now_ns();
+		check(conn, PQexec(conn, "SELECT pg_logical_emit_message(true, '', '')"), "write");
+		us[i % 2][i / 2] = (now_ns() - before) / 1000.0;
+	}
+	return median(us[1], rounds) - median(us[0], rounds);
+}
+
 static void
 one_waiter(const char *conninfo, int rounds)
 {
@@ -203,7 +223,6 @@ one_waiter(const char *conninfo, int rounds)
 		sent[k][i / KINDS] = (shared->got_at - before) / 1000.0;
 	}
 	wait(NULL);
-	PQfinish(conn);
 
 	printf("| hand-over to one waiter | from release returned, us | ratio | from release sent, us | ratio |\n|---|---|---|---|---|\n");
 	for (int k = 0; k < KINDS; k++)
@@ -213,6 +232,8 @@ one_waiter(const char *conninfo, int rounds)
 		printf("| %s | %.1f | %.2f | %.1f | %.2f |\n", kinds[k].name,
 			   mr[k], mr[k] / mr[kinds[k].peer], ms[k], ms[k] / ms[kinds[k].peer]);
 	}
+	printf("\nA flush of the WAL: %.1f us\n", flush_time(conn, rounds));
+	PQfinish(conn);
 }
 
 /* ---------- many waiters ---------- */
