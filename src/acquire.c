@@ -42,6 +42,24 @@ static bool claim(Request *request, Outcome *outcome);
 static bool refuse_busy(Outcome *outcome, const LOCKTAG *tag, LOCKMODE mode);
 static bool grant(LockTable *table, Request *request, const LockRow *old, Outcome *outcome);
 
+/*
+ * The arguments key, timeout, wait_ms, scope, calling_fn, domain, master and data,
+ * in this order.
+ */
+void
+lockext_read_request(FunctionCallInfo fcinfo, char form, Request *request)
+{
+	memset(request, 0, sizeof(*request));
+	request->fn_oid = fcinfo->flinfo->fn_oid;
+	lockext_arg_name(fcinfo, 0, 5, 6, &request->name);
+	request->scope = form == LOCKEXT_FORM_CALL ? lockext_arg_outlasting_scope(fcinfo, 3)
+		: lockext_arg_scope(fcinfo, 3);
+	request->timeout_ms = lockext_arg_timeout(fcinfo, 1, request->scope);
+	request->wait_ms = lockext_arg_wait(fcinfo, 2);
+	request->calling_fn = lockext_arg_calling_fn(fcinfo, 4);
+	request->data = lockext_arg_data(fcinfo, 7);
+}
+
 /* Scope "transaction" changes no table. */
 static void
 must_be_able_to(const Request *request, const char *function)
@@ -61,21 +79,20 @@ must_be_able_to(const Request *request, const char *function)
 Datum
 lockext_acquire(PG_FUNCTION_ARGS)
 {
-	Request		request = {.fn_oid = fcinfo->flinfo->fn_oid};
+	Request		request;
+	Patience	patience;
 	Outcome		outcome;
 
-	lockext_arg_name(fcinfo, 0, 5, 6, &request.name);
-	request.scope = lockext_arg_scope(fcinfo, 3);
-	request.timeout_ms = lockext_arg_timeout(fcinfo, 1, request.scope);
-	request.wait_ms = lockext_arg_wait(fcinfo, 2);
-	request.calling_fn = lockext_arg_calling_fn(fcinfo, 4);
-	request.data = lockext_arg_data(fcinfo, 7);
+	lockext_read_request(fcinfo, LOCKEXT_FORM_STATEMENT, &request);
 	must_be_able_to(&request, "lock_acquire()");
 
 	if (request.wait_ms == 0)
 		lockext_try_acquire(&request, &outcome);
 	else
-		lockext_wait_and_acquire(&request, LOCKEXT_FORM_STATEMENT, &outcome);
+	{
+		lockext_patience_begin(&patience, request.wait_ms);
+		lockext_wait_and_acquire(&request, LOCKEXT_FORM_STATEMENT, &patience, &outcome);
+	}
 	PG_RETURN_DATUM(lockext_form_result(fcinfo, &request.name, request.calling_fn, &outcome));
 }
 
@@ -295,10 +312,10 @@ warn_if_snapshot_is_old(LockTable *table, const Request *request, const LockRow 
 	if (!request->waited && (old == NULL || shows_the_end(table, old)))
 		return;
 	ereport(WARNING,
-			(errmsg("lock %s changed hands after this transaction's snapshot was taken",
+			(errmsg("%s changed hands after this transaction's snapshot was taken",
 					lockext_name_display(&request->name)),
 			 errdetail("What its last holder committed may not be visible to this transaction."),
-			 errhint("Take the lock before the first query, in a transaction of its own, or at READ COMMITTED.")));
+			 errhint("Take the lock in a transaction before, or at READ COMMITTED.")));
 }
 
 /* Fill in the row of the new acquisition, all but its token. */

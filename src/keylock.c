@@ -64,6 +64,13 @@ lockext_unlock(const LOCKTAG *tag, LOCKMODE mode)
 	CurrentResourceOwner = owner;
 }
 
+/* Error context of a wait; arg is the LockName. */
+void
+lockext_wait_context(void *arg)
+{
+	errcontext("waiting for %s", lockext_name_display(arg));
+}
+
 /* Does this transaction keep the key already, in whatever mode? */
 bool
 lockext_key_is_kept(const LockName *name)

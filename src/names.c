@@ -12,7 +12,6 @@
 
 #include "catalog/pg_database.h"
 #include "common/hashfn.h"
-#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -98,21 +97,16 @@ lockext_name_equals(const LockName *name, const text *domain, const text *key)
 	return same_bytes(name->key, key) && same_bytes(name->domain, domain);
 }
 
-/* The name as messages show it: key "k", key "k" in domain "d", master lock ... */
+/* As messages show it: lock "k", lock "k" in domain "d", master lock of domain "d". */
 char *
 lockext_name_display(const LockName *name)
 {
-	StringInfoData buf;
-
-	initStringInfo(&buf);
 	if (lockext_name_is_master(name))
-		appendStringInfo(&buf, "master of domain \"%s\"", lockext_clip(name->domain));
-	else if (VARSIZE_ANY_EXHDR(name->domain) == 0)
-		appendStringInfo(&buf, "\"%s\"", lockext_clip(name->key));
-	else
-		appendStringInfo(&buf, "\"%s\" in domain \"%s\"",
-						 lockext_clip(name->key), lockext_clip(name->domain));
-	return buf.data;
+		return psprintf("master lock of domain \"%s\"", lockext_clip(name->domain));
+	if (VARSIZE_ANY_EXHDR(name->domain) == 0)
+		return psprintf("lock \"%s\"", lockext_clip(name->key));
+	return psprintf("lock \"%s\" in domain \"%s\"",
+					lockext_clip(name->key), lockext_clip(name->domain));
 }
 
 /*

@@ -508,7 +508,7 @@ refuse_to_prepare(void)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot PREPARE a transaction that has taken a session-scoped lock"),
-					 errdetail("Lock %s would outlive its session.",
+					 errdetail("It would outlive its session: %s.",
 							   lockext_name_display(&live->name))));
 	}
 }

@@ -83,9 +83,15 @@ take_ours(Oid fn_oid, const LockName *name, int64 token, LOCKMODE mode,
 	/* of a lock that this session has, a look under KEY is enough, if that is free */
 	if (!lockext_live_is_mine(name, token) || !lockext_key_lock(&key, name, mode, false))
 	{
+		ErrorContextCallback context = {
+			error_context_stack, lockext_wait_context, unconstify(LockName *, name)
+		};
+
 		if (!seems_ours(fn_oid, name, token, outcome))
 			return false;
+		error_context_stack = &context;
 		(void) lockext_key_lock(&key, name, mode, true);
+		error_context_stack = context.previous;
 	}
 	(void) lockext_table_open(table, fn_oid, RowExclusiveLock, true);
 	(void) lockext_row_look(table, name, row, &found);
@@ -110,7 +116,7 @@ must_write(LockTable *table, const LockName *name, const LockRow *old, LockRow *
 	if (!lockext_row_write(table, old, new))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("could not change the row of lock %s", lockext_name_display(name)),
+				 errmsg("could not change the row of %s", lockext_name_display(name)),
 				 errdetail("Another transaction has locked the row itself.")));
 	lockext_table_close(table, true);
 
@@ -171,7 +177,7 @@ refuse_renewal(const LockName *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("cannot renew lock %s", lockext_name_display(name)),
+			 errmsg("cannot renew %s", lockext_name_display(name)),
 			 errdetail("Its scope is \"transaction\": it ends with its transaction and has no timeout.")));
 }
 
@@ -235,7 +241,7 @@ refuse_break(const LockName *name, const Blocker *blocker)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("could not break lock %s", lockext_name_display(name)),
+			 errmsg("could not break %s", lockext_name_display(name)),
 			 !blocker->found ? errdetail("A transaction that used it has just ended.")
 			 : blocker->prepared ? errdetail("A prepared transaction uses it.")
 			 : errdetail("An open transaction of process %d, role \"%s\", uses it.",

@@ -330,7 +330,7 @@ lockext_row_must_be_sound(const LockName *name, const LockRow *row)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("row of lock %s is damaged", lockext_name_display(name)),
+			 errmsg("row of %s is damaged", lockext_name_display(name)),
 			 errdetail_internal("%s", row->damage),
 			 lockext_is_floor_key(name->key)
 			 ? errhint("Have a superuser delete it, with the triggers of the lock table disabled.")

@@ -74,7 +74,6 @@ static bool sleep_on_lock(Wait *wait, const LOCKTAG *tag, LOCKMODE mode, Moment 
 static bool sleep_on_obstacle(Wait *wait, ConditionVariable *cv, bool *gone);
 static void log_core_message(ErrorData *edata);
 static void log_wait(Wait *wait);
-static void wait_context(void *arg);
 
 void
 lockext_wait_init(void)
@@ -128,18 +127,16 @@ end_wait(Wait *wait)
 }
 
 /*
- * Take the lock, waiting for it up to request->wait_ms.  False if that was not
+ * Take the lock, waiting for it until patience is at its end.  False if that was not
  * long enough, or if it would be of no use, as the lock is the session's own.
  */
 bool
-lockext_wait_and_acquire(Request *request, char form, Outcome *outcome)
+lockext_wait_and_acquire(Request *request, char form, Patience *patience, Outcome *outcome)
 {
-	Patience	patience;
 	Wait		wait = {
-		.request = request,.outcome = outcome,.patience = &patience,.form = form
+		.request = request,.outcome = outcome,.patience = patience,.form = form
 	};
 
-	lockext_patience_begin(&patience, request->wait_ms);
 	if (lockext_try_acquire(request, outcome))
 		return true;
 	if (lockext_key_is_kept(&request->name) || is_own(request, outcome))
@@ -150,8 +147,8 @@ lockext_wait_and_acquire(Request *request, char form, Outcome *outcome)
 	PG_TRY();
 	{
 		/* PG_END_TRY() takes it away again */
-		wait.context.callback = wait_context;
-		wait.context.arg = &wait;
+		wait.context.callback = lockext_wait_context;
+		wait.context.arg = &request->name;
 		wait.context.previous = error_context_stack;
 		error_context_stack = &wait.context;
 
@@ -164,7 +161,7 @@ lockext_wait_and_acquire(Request *request, char form, Outcome *outcome)
 	}
 	PG_END_TRY();
 
-	outcome->waited_ms = lockext_patience_ms(&patience);
+	outcome->waited_ms = lockext_patience_ms(patience);
 	return outcome->reason == NULL;
 }
 
@@ -177,17 +174,17 @@ must_not_matter_to_commit(FunctionCallInfo fcinfo)
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic)
 		why = "It was called in a transaction block, in a function, in a block with an EXCEPTION clause, or in a procedure that cannot commit.";
-	else if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		why = "The current transaction has written something.";
 	else if (lockext_xact_keys() > 0)
 		why = "The current transaction has taken or released a lock.";
+	else if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		why = "The current transaction has written something.";
 
 	if (why != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
 				 errmsg("lock_acquire_wait() must end the current transaction before it waits"),
 				 errdetail_internal("%s", why),
-				 errhint("COMMIT before, or use lock_acquire() with wait_ms.")));
+				 errhint("COMMIT before, and call it alone, with autocommit; or use lock_acquire() with wait_ms.")));
 }
 
 /*
@@ -221,21 +218,19 @@ begin_new_transaction(void)
 Datum
 lockext_acquire_wait(PG_FUNCTION_ARGS)
 {
-	Request		request = {.fn_oid = fcinfo->flinfo->fn_oid};
+	Request		request;
+	Patience	patience;
 	Outcome		outcome;
 
-	lockext_arg_name(fcinfo, 0, 5, 6, &request.name);
-	request.scope = lockext_arg_outlasting_scope(fcinfo, 3);
-	request.timeout_ms = lockext_arg_timeout(fcinfo, 1, request.scope);
-	request.wait_ms = lockext_arg_wait(fcinfo, 2);
-	request.calling_fn = lockext_arg_calling_fn(fcinfo, 4);
-	request.data = lockext_arg_data(fcinfo, 7);
-
+	lockext_read_request(fcinfo, LOCKEXT_FORM_CALL, &request);
 	lockext_must_be_able_to_write("lock_acquire_wait()");
 	must_not_matter_to_commit(fcinfo);
+
+	/* before SET LOCAL lock_timeout is over */
+	lockext_patience_begin(&patience, request.wait_ms);
 	begin_new_transaction();
 	lockext_must_be_able_to_write("lock_acquire_wait()");
-	lockext_wait_and_acquire(&request, LOCKEXT_FORM_CALL, &outcome);
+	lockext_wait_and_acquire(&request, LOCKEXT_FORM_CALL, &patience, &outcome);
 	PG_RETURN_DATUM(lockext_form_call_result(fcinfo, &request.name, request.calling_fn,
 											 &outcome));
 }
@@ -408,15 +403,6 @@ sleep_on_obstacle(Wait *wait, ConditionVariable *cv, bool *gone)
 
 /* ---------- messages ---------- */
 
-/* To errors that end a wait: what was waited for. */
-static void
-wait_context(void *arg)
-{
-	Wait	   *wait = arg;
-
-	errcontext("waiting for lock %s", lockext_name_display(&wait->request->name));
-}
-
 /*
  * The server tells of a long wait in its lock manager by numbers only; where we
  * asked it to, by log_lock_waits, our own line takes the place of that.
@@ -456,7 +442,7 @@ log_wait(Wait *wait)
 	wait->log_due = false;
 	log_lock_waits = false;
 	ereport(LOG,
-			(errmsg("process %d still waiting for lock %s after " INT64_FORMAT ".%03d ms",
+			(errmsg("process %d still waiting for %s after " INT64_FORMAT ".%03d ms",
 					MyProcPid, lockext_name_display(name), us / 1000, (int) (us % 1000)),
 			 errdetail_log("Process holding the lock: %s. Wait queue: %s.",
 						   holder != 0 ? psprintf("%d", holder) : "unknown",

@@ -10,6 +10,7 @@
 #include "acquire.h"
 
 extern void lockext_wait_init(void);
-extern bool lockext_wait_and_acquire(Request *request, char form, Outcome *outcome);
+extern bool lockext_wait_and_acquire(Request *request, char form, Patience *patience,
+									 Outcome *outcome);
 
 #endif							/* LOCKEXT_WAIT_H */

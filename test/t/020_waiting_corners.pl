@@ -114,6 +114,29 @@ EOC
 }
 
 #
+# A lock_timeout set for the transaction that CALL ends counts for the wait.
+#
+{
+	my ($holder, $waiter) = map { new_session($node) } 1, 2;
+
+	$holder->query_safe("SELECT lock_acquire('held')");
+	begin_statement($waiter, <<'EOC');
+DO $$
+DECLARE
+	r lock_result;
+BEGIN
+	SET LOCAL lock_timeout = '100ms';
+	CALL lock_acquire_wait('held', result => r);
+END $$
+EOC
+	my (undef, $error) = end_statement($waiter);
+	like($error, qr/ERROR:  55P03: canceling statement due to lock timeout\nCONTEXT:  waiting for lock "held"/,
+		'SET LOCAL lock_timeout before CALL');
+	$holder->query_safe("SELECT lock_release('held')");
+	$_->quit foreach $holder, $waiter;
+}
+
+#
 # At REPEATABLE READ, too, CALL waits without a snapshot: also after it woke in
 # vain, here as a release that it waited for is rolled back.
 #
