@@ -329,7 +329,7 @@ new_row(const Request *request, TimestampTz now, LockRow *new)
 	new->scope = request->scope;
 	new->domain = request->name.domain;
 	new->key = request->name.key;
-	new->calling_fn = request->calling_fn;
+	new->calling_fn = request->calling_fn != NULL ? request->calling_fn : lockext_caller_label();
 	new->application_name = cstring_to_text(application_name ? application_name : "");
 	new->timeout_ms = request->timeout_ms;
 	new->expires_at = lockext_end_of(now, request->timeout_ms);
@@ -380,8 +380,6 @@ grant(LockTable *table, Request *request, const LockRow *old, Outcome *outcome)
 
 	if (request->waited)
 		lockext_client_must_be_there();
-	if (request->calling_fn == NULL)
-		request->calling_fn = lockext_caller_label();
 	warn_if_snapshot_is_old(table, request, old);
 
 	new_row(request, now, new);

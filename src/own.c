@@ -294,11 +294,14 @@ lockext_live_released(const LockName *name, int64 token)
 
 /*
  * Has the lock ended otherwise than by our release?  As far as this transaction
- * can see, and not while another is at it: it may be renewing the lock.
+ * can see, and not while another is at it: it may be renewing the lock.  The clock
+ * is read first: whoever comes to renew it after we saw KEY free finds the lock
+ * expired too, if we do.
  */
 static bool
 live_is_over(LockTable *table, const Live *live)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	LockRow		row;
 	bool		found;
 
@@ -308,7 +311,7 @@ live_is_over(LockTable *table, const Live *live)
 	return !found ||
 		row.damage != NULL ||
 		row.token != live->token ||
-		!lockext_row_live(&row, GetCurrentTimestamp());
+		!lockext_row_live(&row, now);
 }
 
 static void

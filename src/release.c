@@ -325,21 +325,38 @@ seems_breakable(Oid fn_oid, const LockName *name)
 	return blocker.found;
 }
 
+/* As an administrator who has left meanwhile would not want anything broken, see to that. */
+static bool
+wait_for_key_to_break(const LockName *name, int64 wait_ms, KeyLock *key)
+{
+	Patience	patience;
+	volatile bool locked = false;
+
+	lockext_patience_begin(&patience, wait_ms);
+	lockext_client_watch();
+	PG_TRY();
+	{
+		locked = lockext_key_lock_until(key, name, LOCKEXT_KEY_CHANGE, &patience);
+	}
+	PG_FINALLY();
+	{
+		lockext_client_unwatch();
+	}
+	PG_END_TRY();
+	if (locked)
+		lockext_client_must_be_there();
+	return locked;
+}
+
 /* Take KEY, waiting so many milliseconds, or raise 55P03. */
 static void
 take_key_to_break(const LockName *name, int64 wait_ms, KeyLock *key)
 {
-	Patience	patience;
 	Blocker		blocker;
 
-	if (lockext_key_lock(key, name, LOCKEXT_KEY_CHANGE, false))
+	if (lockext_key_lock(key, name, LOCKEXT_KEY_CHANGE, false) ||
+		(wait_ms != 0 && wait_for_key_to_break(name, wait_ms, key)))
 		return;
-	if (wait_ms != 0)
-	{
-		lockext_patience_begin(&patience, wait_ms);
-		if (lockext_key_lock_until(key, name, LOCKEXT_KEY_CHANGE, &patience))
-			return;
-	}
 	lockext_find_blocker(&name->tag, LOCKEXT_KEY_CHANGE, &blocker);
 	refuse_break(name, &blocker);
 }

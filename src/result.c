@@ -86,8 +86,8 @@ seconds(int64 ms)
 }
 
 /* The role's name; that of a dropped role is its number. */
-static char *
-role_name(Oid roleid)
+char *
+lockext_role_name(Oid roleid)
 {
 	char	   *name = GetUserNameFromId(roleid, true);
 
@@ -213,7 +213,7 @@ lockext_fill_info(const LockName *name, const LockRow *row, Datum *values, bool 
 
 	set(values, nulls, INFO_SCOPE, CStringGetTextDatum(lockext_scope_name(row->scope)));
 	if (OidIsValid(row->owner))
-		set(values, nulls, INFO_OWNER, CStringGetTextDatum(role_name(row->owner)));
+		set(values, nulls, INFO_OWNER, CStringGetTextDatum(lockext_role_name(row->owner)));
 	if (row->pid != 0)
 		set(values, nulls, INFO_PID, Int32GetDatum(row->pid));
 	if (row->token == 0)
@@ -329,7 +329,7 @@ static Jsonb *
 holder_of_row(const LockRow *row)
 {
 	JsonbParseState *state = NULL;
-	char	   *owner = role_name(row->owner);
+	char	   *owner = lockext_role_name(row->owner);
 	const char *scope = lockext_scope_name(row->scope);
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
@@ -359,7 +359,7 @@ holder_of_blocker(const Blocker *blocker)
 	}
 	else
 	{
-		char	   *owner = role_name(blocker->roleid);
+		char	   *owner = lockext_role_name(blocker->roleid);
 
 		push_text(&state, "owner", owner, strlen(owner));
 		push_int(&state, "pid", blocker->pid);

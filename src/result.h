@@ -32,6 +32,7 @@ typedef struct Outcome
 
 extern Datum lockext_form_call_result(FunctionCallInfo fcinfo, const LockName *name,
 									  text *calling_fn, const Outcome *outcome);
+extern char *lockext_role_name(Oid roleid);
 extern const char *lockext_scope_name(char scope);
 extern void lockext_outcome_row(Outcome *outcome, const LockRow *row);
 extern Datum lockext_form_result(FunctionCallInfo fcinfo, const LockName *name,

@@ -20,6 +20,7 @@
 #include "sleep.h"
 
 #include <limits.h>
+#include <signal.h>
 
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -39,7 +40,13 @@
  */
 #define CLIENT_CHECK_MS 900
 
+/* SIGINT came from another process while we slept. */
+static volatile sig_atomic_t canceled;
+static bool noting_cancel = false;
+static struct sigaction servers_sigint;
+
 static bool watching_client = false;
+static int	users_check_interval;
 
 Moment
 lockext_moment(void)
@@ -142,6 +149,53 @@ deadlock_timeout(Patience *patience, int sleep_ms)
 	return is_due ? 1 : DeadlockTimeout;
 }
 
+/*
+ * A cancel that strikes together with our deadline would be reported as that, and
+ * be lost.  PostgreSQL's timeouts cancel by a signal that the process sends to
+ * itself, so the sender tells the two apart.
+ */
+static void
+note_cancel(int signo, siginfo_t *info, void *context)
+{
+	if (info->si_pid != MyProcPid)
+		canceled = true;
+	servers_sigint.sa_handler(signo);
+}
+
+static void
+begin_noting_cancel(void)
+{
+	struct sigaction action;
+
+	canceled = false;
+	noting_cancel = sigaction(SIGINT, NULL, &servers_sigint) == 0 &&
+		!(servers_sigint.sa_flags & SA_SIGINFO) &&
+		servers_sigint.sa_handler != SIG_IGN && servers_sigint.sa_handler != SIG_DFL;
+	if (!noting_cancel)
+		return;
+	action = servers_sigint;
+	action.sa_flags |= SA_SIGINFO;
+	action.sa_sigaction = note_cancel;
+	(void) sigaction(SIGINT, &action, NULL);
+}
+
+static void
+end_noting_cancel(void)
+{
+	if (noting_cancel)
+		(void) sigaction(SIGINT, &servers_sigint, NULL);
+	noting_cancel = false;
+}
+
+static void
+honor_cancel(void)
+{
+	if (canceled)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("canceling statement due to user request")));
+}
+
 /* Take the lock in a subtransaction, waiting so many milliseconds; false if in vain. */
 static bool
 lock_in_subtransaction(Patience *patience, const LOCKTAG *tag, LOCKMODE mode,
@@ -157,6 +211,7 @@ lock_in_subtransaction(Patience *patience, const LOCKTAG *tag, LOCKMODE mode,
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
+		begin_noting_cancel();
 		LockTimeout = timeout_ms;
 		DeadlockTimeout = deadlock_timeout(patience, timeout_ms);
 		(void) lockext_lock(tag, mode, true);
@@ -165,6 +220,7 @@ lock_in_subtransaction(Patience *patience, const LOCKTAG *tag, LOCKMODE mode,
 
 		/* the timeout may have struck, and its interrupt be still to come */
 		CHECK_FOR_INTERRUPTS();
+		end_noting_cancel();
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
@@ -174,6 +230,7 @@ lock_in_subtransaction(Patience *patience, const LOCKTAG *tag, LOCKMODE mode,
 	{
 		ErrorData  *error;
 
+		end_noting_cancel();
 		LockTimeout = users_timeout;
 		DeadlockTimeout = servers_timeout;
 		MemoryContextSwitchTo(context);
@@ -185,6 +242,7 @@ lock_in_subtransaction(Patience *patience, const LOCKTAG *tag, LOCKMODE mode,
 		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE || is_error)
 			ReThrowError(error);
 		FreeErrorData(error);
+		honor_cancel();
 		honor_statement_timeout(statement_timer);
 	}
 	PG_END_TRY();
@@ -255,10 +313,12 @@ lockext_sleep_until(Patience *patience, ConditionVariable *cv, Moment until)
 void
 lockext_client_watch(void)
 {
-	if (MyProcPort == NULL || client_connection_check_interval > 0 ||
-		!WaitEventSetCanReportClosed())
+	if (MyProcPort == NULL || !WaitEventSetCanReportClosed() ||
+		(client_connection_check_interval > 0 &&
+		 client_connection_check_interval <= CLIENT_CHECK_MS))
 		return;
 	watching_client = true;
+	users_check_interval = client_connection_check_interval;
 	client_connection_check_interval = CLIENT_CHECK_MS;
 	enable_timeout_after(CLIENT_CONNECTION_CHECK_TIMEOUT, CLIENT_CHECK_MS);
 }
@@ -269,8 +329,11 @@ lockext_client_unwatch(void)
 	if (!watching_client)
 		return;
 	watching_client = false;
-	client_connection_check_interval = 0;
-	disable_timeout(CLIENT_CONNECTION_CHECK_TIMEOUT, false);
+	client_connection_check_interval = users_check_interval;
+	if (users_check_interval > 0)
+		enable_timeout_after(CLIENT_CONNECTION_CHECK_TIMEOUT, users_check_interval);
+	else
+		disable_timeout(CLIENT_CONNECTION_CHECK_TIMEOUT, false);
 }
 
 /* Ends the session if its client is gone: a lock would be nobody's. */

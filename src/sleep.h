@@ -22,7 +22,7 @@ typedef struct Patience
 	Moment		begun;
 	Moment		deadline;		/* then the answer is no */
 	Moment		lock_timeout;	/* then it is an error */
-	Moment		deadlock_check; /* then the next is due */
+	Moment		deadlock_check; /* then PostgreSQL is to look for a deadlock again */
 	bool		slept;
 } Patience;
 

@@ -43,8 +43,11 @@
 /* How often the head polls a lease without shared memory. */
 #define POLL_US 50000
 
-/* How often the head looks again otherwise. */
-#define RELOOK_US USECS_PER_SEC
+/*
+ * How often the head looks again otherwise.  A little longer than deadlock_timeout
+ * by its default, so that one sleep has room for the deadlock detector.
+ */
+#define RELOOK_US INT64CONST(1050000)
 
 /* Where the server speaks of long lock waits, and how. */
 #define CORE_FUNCTION "ProcSleep"
@@ -60,6 +63,8 @@ typedef struct Wait
 	bool		log_due;		/* a long wait is to be logged, and was not yet */
 	bool		users_log_lock_waits;
 	ErrorContextCallback context;
+	LOCKTAG		table;			/* lock on the table or an index that was waited for, */
+	LOCKMODE	table_mode;		/* held in this mode; NoLock: none */
 } Wait;
 
 static Wait *current_wait = NULL;
@@ -70,7 +75,8 @@ PG_FUNCTION_INFO_V1(lockext_acquire_wait);
 static bool must_queue(Wait *wait);
 static void wait_in_queue(Wait *wait);
 static bool wait_at_head(Wait *wait);
-static bool sleep_on_lock(Wait *wait, const LOCKTAG *tag, LOCKMODE mode, Moment until);
+static bool sleep_on_table(Wait *wait);
+static void give_table_back(Wait *wait);
 static bool sleep_on_obstacle(Wait *wait, ConditionVariable *cv, bool *gone);
 static void log_core_message(ErrorData *edata);
 static void log_wait(Wait *wait);
@@ -249,11 +255,14 @@ must_queue(Wait *wait)
 
 	while (is_table_in_the_way(outcome))
 	{
-		if (!sleep_on_lock(wait, &outcome->in_the_way, outcome->mode,
-						   wait->patience->deadline))
+		bool		granted;
+
+		if (!sleep_on_table(wait))
 			return false;
 		request->waited = true;
-		if (lockext_try_acquire(request, outcome))
+		granted = lockext_try_acquire(request, outcome);
+		give_table_back(wait);
+		if (granted)
 			return false;
 	}
 	return !is_own(request, outcome);
@@ -296,10 +305,13 @@ wait_at_head(Wait *wait)
 	for (;;)
 	{
 		ConditionVariable *cv = lockext_watch(&request->name);
+		bool		granted;
 
 		MemoryContextReset(scratch);
 		request->waited = wait->patience->slept;
-		if (lockext_try_at_head(request, gone, wait->outcome))
+		granted = lockext_try_at_head(request, gone, wait->outcome);
+		give_table_back(wait);
+		if (granted)
 			return true;
 		if (is_own(request, wait->outcome) || lockext_patience_over(wait->patience))
 			return false;
@@ -328,19 +340,34 @@ sleep_on_key(Wait *wait)
 }
 
 /*
- * Sleep until the lock can be had in that mode, or the time has come, which is
- * false; not to keep it.
+ * Sleep until the lock on the table or an index of it can be had; false if the
+ * time has come before.  It is kept for the next try: without, that would be
+ * refused again as long as anybody waits for the table, and the deadlock detector
+ * could let us pass such a one again and again to no avail.
  */
 static bool
-sleep_on_lock(Wait *wait, const LOCKTAG *tag, LOCKMODE mode, Moment until)
+sleep_on_table(Wait *wait)
 {
+	const Outcome *outcome = wait->outcome;
+
 	lockext_unwatch();
-	if (!lockext_lock_until(wait->patience, tag, mode, until))
+	wait->table = outcome->in_the_way;
+	if (!lockext_lock_until(wait->patience, &wait->table, outcome->mode,
+							wait->patience->deadline))
 		return false;
-	lockext_unlock(tag, mode);
+	wait->table_mode = outcome->mode;
 	return true;
 }
 
+static void
+give_table_back(Wait *wait)
+{
+	if (wait->table_mode != NoLock)
+		lockext_unlock(&wait->table, wait->table_mode);
+	wait->table_mode = NoLock;
+}
+
+/* Sleep until the session is gone; false if the time has come before. */
 static bool
 sleep_on_session(Wait *wait)
 {
@@ -349,8 +376,12 @@ sleep_on_session(Wait *wait)
 	Moment		until = Min(wait->patience->deadline, lockext_moment() + RELOOK_US);
 
 	lockext_live_tag(&live, &wait->request->name, holder->token);
-	return sleep_on_lock(wait, &live, ShareLock,
-						 Min(until, lockext_moment_of(holder->expires_at)));
+	lockext_unwatch();
+	if (!lockext_lock_until(wait->patience, &live, ShareLock,
+							Min(until, lockext_moment_of(holder->expires_at))))
+		return false;
+	lockext_unlock(&live, ShareLock);
+	return true;
 }
 
 static void
@@ -364,7 +395,10 @@ sleep_on_lease(Wait *wait, ConditionVariable *cv)
 	lockext_sleep_until(wait->patience, cv, Min(until, wait->patience->deadline));
 }
 
-/* Is a transaction that is still open ending the lock, or about to take it? */
+/*
+ * Is a transaction that is still open ending the lock, or about to take it?  What
+ * excludes guards is not a guard, nor a renewal.
+ */
 static bool
 is_being_changed(const LockName *name)
 {
@@ -396,8 +430,7 @@ sleep_on_obstacle(Wait *wait, ConditionVariable *cv, bool *gone)
 	else if (memcmp(&outcome->in_the_way, &name->tag, sizeof(LOCKTAG)) == 0)
 		return sleep_on_key(wait);
 	else
-		*gone = sleep_on_lock(wait, &outcome->in_the_way, outcome->mode,
-							 wait->patience->deadline);
+		(void) sleep_on_table(wait);
 	return false;
 }
 
@@ -436,6 +469,9 @@ log_wait(Wait *wait)
 	const Outcome *outcome = wait->outcome;
 	const LockName *name = &wait->request->name;
 	int			holder = outcome->row_valid ? outcome->row.pid : outcome->blocker.pid;
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "lockext log",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext context = MemoryContextSwitchTo(scratch);
 	char	   *queue = lockext_list_waiters(name, &holder);
 	Moment		us = lockext_moment() - wait->patience->begun;
 
@@ -451,4 +487,6 @@ log_wait(Wait *wait)
 			 wait->form == LOCKEXT_FORM_STATEMENT
 			 ? errhint("A statement that waits keeps its snapshot, which holds up VACUUM and CREATE INDEX CONCURRENTLY; CALL lock_acquire_wait() does not.")
 			 : 0));
+	MemoryContextSwitchTo(context);
+	MemoryContextDelete(scratch);
 }

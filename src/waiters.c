@@ -17,7 +17,6 @@
 
 #include "compat.h"
 #include "result.h"
-#include "shared.h"
 #include "waiters.h"
 
 #include "access/xact.h"
@@ -334,12 +333,11 @@ lockext_waiters(PG_FUNCTION_ARGS)
 	{
 		Waiter	   *w = all[i];
 		bool		master = w->key_len == 0;
-		char	   *owner = GetUserNameFromId(w->roleid, true);
 		Datum		values[9];
 		bool		nulls[9] = {false};
 
 		values[0] = Int32GetDatum(w->pid);
-		values[1] = CStringGetTextDatum(owner != NULL ? owner : psprintf("%u", w->roleid));
+		values[1] = CStringGetTextDatum(lockext_role_name(w->roleid));
 		values[2] = PointerGetDatum(cstring_to_text_with_len(w->key, w->key_len));
 		nulls[2] = master;
 		values[3] = PointerGetDatum(cstring_to_text_with_len(w->domain, w->domain_len));

@@ -11,8 +11,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# Who sleeps in the lock manager looks again after deadlock_timeout only, so what
-# is quicker was an event.
+# Who waits for a session looks again after a second, so what is quicker was an
+# event; and no deadlock detector stirs.
 my $node = new_node('main', preload => 0, conf => 'deadlock_timeout = 20s');
 my $watch = new_session($node);
 my $holder = new_session($node);

@@ -163,6 +163,107 @@ EOC
 	$_->quit foreach $holder, $waiter;
 }
 
+#
+# A cancel that strikes together with one of the waiter's own timeouts is not lost:
+# here both wait for a process that is stopped until long after.
+#
+SKIP:
+{
+	skip 'no SIGSTOP', 1 if $windows_os;
+	my ($holder, $waiter) = map { new_session($node) } 1, 2;
+	my $pid = pid_of($waiter);
+
+	$holder->query_safe("SELECT lock_acquire('stopped', scope => 'session')");
+	begin_statement($waiter, "SELECT lock_acquire('stopped', wait_ms => -1)");
+	asleep($waiter, 'advisory');
+	kill 'STOP', $pid;
+	$watch->query_safe('SELECT pg_sleep(1.2)');    # longer than one sleep of the waiter
+	$watch->query_safe("SELECT pg_cancel_backend($pid)");
+	kill 'CONT', $pid;
+	my (undef, $error) = end_statement($waiter);
+	like($error, qr/ERROR:  57014: canceling statement due to user request/,
+		'a cancel together with a timeout');
+	$holder->query_safe("SELECT lock_release('stopped')");
+	$_->quit foreach $holder, $waiter;
+}
+
+#
+# A waiter whose client is gone is not kept by a client_connection_check_interval
+# that is set to a long time; nor does lock_break() break anything then.
+#
+{
+	my ($holder, $waiter, $breaker) = map { new_session($node) } 1 .. 3;
+
+	$holder->query_safe("BEGIN; SELECT lock_acquire('kept', 600)");
+	$waiter->query_safe("SET client_connection_check_interval = '10min'");
+	queue_up($watch, [ $waiter, "SELECT lock_acquire('kept', wait_ms => -1)" ]);
+	begin_statement($breaker, "SELECT lock_break('kept', -1)");
+	asleep($breaker, 'advisory');
+	kill_client($_) foreach $waiter, $breaker;
+	must_become($watch, <<EOC);
+NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid IN (@{[ pid_of($waiter) ]}, @{[ pid_of($breaker) ]}))
+EOC
+	is($watch->query_safe('SELECT count(*) FROM lockext_waiters'), '0', 'both are gone');
+	$holder->query_safe('COMMIT');
+	is($watch->query_safe("SELECT held FROM lock_check('kept')"), 't', 'and nothing is broken');
+	$holder->query_safe("SELECT lock_release('kept')");
+	$holder->quit;
+}
+
+#
+# CALL in every protocol that a driver may use.
+#
+{
+	my $script = $node->basedir . '/call.sql';
+
+	append_to_file($script,
+		"CALL lock_acquire_wait('bench', 600);\nSELECT lock_release('bench');\n");
+	foreach my $protocol (qw(simple extended prepared))
+	{
+		$node->command_like(
+			[ 'pgbench', '-n', '-c', '3', '-t', '5', '-M', $protocol, '-f', $script, 'postgres' ],
+			qr{transactions actually processed: 15/15},
+			"CALL, three clients, $protocol protocol");
+	}
+	is($watch->query_safe("SELECT held FROM lock_check('bench')"), 'f', 'free in the end');
+}
+
+#
+# The lock table is full when it is the waiter's turn: it fails, and leaves
+# nothing that would keep the next one.
+#
+{
+	my $small = new_node('small', conf => <<'EOC');
+max_connections = 20
+max_locks_per_transaction = 10
+max_prepared_transactions = 0
+EOC
+	my ($waiter, $filler) = map { new_session($small) } 1, 2;
+
+	# a lease takes no room itself, and its waiter none but for the queue
+	$filler->query_safe("SELECT lock_acquire('k', 3)");
+	queue_up($filler, [ $waiter, "SELECT lock_acquire('k', wait_ms => -1)" ]);
+	$filler->query_safe(<<'EOC');
+DO $$
+BEGIN
+	LOOP
+		PERFORM pg_advisory_lock(1000000 + (random() * 1000000)::integer);
+	END LOOP;
+EXCEPTION WHEN out_of_memory THEN
+	NULL;
+END $$
+EOC
+	my (undef, $error) = end_statement($waiter);
+	like($error, qr/ERROR:  53200: out of shared memory\n.*waiting for lock "k"/s, 'out of lock memory');
+	$filler->query_safe('SELECT pg_advisory_unlock_all()');
+	is($filler->query_safe("SELECT count(*) FROM pg_locks WHERE objsubid IN (27755, 27757, 27759)"),
+		'0', 'leaves no lock');
+	is($filler->query_safe('SELECT count(*) FROM lockext_waiters'), '0', 'nor a waiter');
+	is($waiter->query_safe("SELECT acquired FROM lock_acquire('k', wait_ms => -1)"), 't', 'and it works again');
+	$_->quit foreach $waiter, $filler;
+	$small->stop;
+}
+
 sub snapshot_of
 {
 	my $session = shift;
