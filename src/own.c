@@ -421,41 +421,33 @@ merge_level(dlist_head *list, int level)
 	}
 }
 
-/* A subtransaction is undone; *gone is set for a lock that it had taken. */
-static void
-undo_level(Span *span, int level, bool *gone)
+/* A subtransaction is undone; true if it had taken the lock. */
+static bool
+undo_level(Span *span, int level)
 {
-	*gone = span->taken >= level;
 	if (span->released >= level)
 		span->released = NOT_RELEASED;
+	return span->taken >= level;
 }
 
 static void
 undo_holds(int level)
 {
 	dlist_mutable_iter iter;
-	bool		gone;
 
 	dlist_foreach_modify(iter, &holds)
-	{
-		undo_level(dlist_container(Span, node, iter.cur), level, &gone);
-		if (gone)
+		if (undo_level(dlist_container(Span, node, iter.cur), level))
 			dlist_delete(iter.cur);
-	}
 }
 
 static void
 undo_lives(int level)
 {
 	dlist_mutable_iter iter;
-	bool		gone;
 
 	dlist_foreach_modify(iter, &lives)
-	{
-		undo_level(dlist_container(Span, node, iter.cur), level, &gone);
-		if (gone)
+		if (undo_level(dlist_container(Span, node, iter.cur), level))
 			drop_live(dlist_container(Live, span.node, iter.cur));
-	}
 }
 
 /* What was taken and released in one (sub)transaction was never seen by others. */

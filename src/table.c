@@ -72,8 +72,8 @@ lockext_table_in_schema(Oid nspoid, bool missing_ok)
 }
 
 /* The lock table beside the given function, that is, in its schema. */
-Oid
-lockext_table_oid(Oid fn_oid)
+static Oid
+table_oid(Oid fn_oid)
 {
 	Oid			relid;
 
@@ -223,7 +223,7 @@ lockext_table_open(LockTable *table, Oid fn_oid, LOCKMODE mode, bool wait)
 {
 	for (;;)
 	{
-		Oid			relid = lockext_table_oid(fn_oid);
+		Oid			relid = table_oid(fn_oid);
 
 		if (!lockext_table_open_relid(table, relid, mode, wait))
 			return false;
@@ -231,7 +231,7 @@ lockext_table_open(LockTable *table, Oid fn_oid, LOCKMODE mode, bool wait)
 		/* getting the lock may have brought news: is it still the one? */
 		if (table->rel != NULL)
 		{
-			if (lockext_table_oid(fn_oid) == relid)
+			if (table_oid(fn_oid) == relid)
 				return true;
 			lockext_table_close(table, false);
 		}
