@@ -226,6 +226,27 @@ COMMENT ON FUNCTION lock_break(text, integer, text, boolean) IS
 -- ends other roles' locks: for those an administrator grants it to
 REVOKE ALL ON FUNCTION lock_break(text, integer, text, boolean) FROM PUBLIC;
 
+--
+-- Locks by JSON
+--
+CREATE FUNCTION lock_request(request jsonb) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'lockext_request'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lock_request(jsonb) IS
+'acquire, release or check a lock as a JSON object asks for; the reply says how it went, errors included';
+
+CREATE FUNCTION lock_event(
+	action text,
+	payload jsonb,
+	event_meta jsonb DEFAULT '{}'
+) RETURNS jsonb
+AS 'MODULE_PATHNAME', 'lockext_event'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lock_event(text, jsonb, jsonb) IS
+'TryLock, Unlock or CheckLock for the id in an event''s payload; the payload, with the result merged into it';
+
 CREATE FUNCTION lockext_held() RETURNS SETOF lock_info
 AS 'MODULE_PATHNAME', 'lockext_held'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;

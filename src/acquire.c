@@ -80,19 +80,10 @@ Datum
 lockext_acquire(PG_FUNCTION_ARGS)
 {
 	Request		request;
-	Patience	patience;
 	Outcome		outcome;
 
 	lockext_read_request(fcinfo, LOCKEXT_FORM_STATEMENT, &request);
-	must_be_able_to(&request, "lock_acquire()");
-
-	if (request.wait_ms == 0)
-		lockext_try_acquire(&request, &outcome);
-	else
-	{
-		lockext_patience_begin(&patience, request.wait_ms);
-		lockext_wait_and_acquire(&request, LOCKEXT_FORM_STATEMENT, &patience, &outcome);
-	}
+	(void) lockext_acquire_now(&request, "lock_acquire()", &outcome);
 	PG_RETURN_DATUM(lockext_form_result(fcinfo, &request.name, request.calling_fn, &outcome));
 }
 
@@ -111,6 +102,22 @@ lockext_try(PG_FUNCTION_ARGS)
 	if (!lockext_try_acquire(&request, &outcome))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(outcome.row.token);
+}
+
+/*
+ * Take the lock, waiting for it as long as the request says.  Raises 25006, with the
+ * name of the function, where nothing can be written.
+ */
+bool
+lockext_acquire_now(Request *request, const char *function, Outcome *outcome)
+{
+	Patience	patience;
+
+	must_be_able_to(request, function);
+	if (request->wait_ms == 0)
+		return lockext_try_acquire(request, outcome);
+	lockext_patience_begin(&patience, request->wait_ms);
+	return lockext_wait_and_acquire(request, LOCKEXT_FORM_STATEMENT, &patience, outcome);
 }
 
 /* Take the lock if it is free and nobody waits for it. */
@@ -215,6 +222,7 @@ look_first(Request *request, Outcome *outcome)
 			go_on = refuse_held(outcome, &row);
 	}
 	lockext_table_close(&table, false);
+	lockext_xact_wal_is_minor();
 	return go_on;
 }
 
@@ -227,13 +235,9 @@ no_queue(const LockName *name, Outcome *outcome)
 {
 	LOCKTAG		tag;
 
-	if (lockext_nobody_waits(name) || lockext_key_is_kept(name))
+	if (lockext_key_is_kept(name) || !lockext_is_waited_for(name, &tag))
 		return true;
-	lockext_queue_tag(&tag, name);
-	if (!lockext_lock(&tag, ShareLock, false))
-		return refuse_busy(outcome, &tag, ShareLock);
-	lockext_unlock(&tag, ShareLock);
-	return true;
+	return refuse_busy(outcome, &tag, ShareLock);
 }
 
 /* The mode in which KEY is kept if the lock is granted. */
@@ -287,12 +291,13 @@ lockext_claim_with_key(Request *request, KeyLock *key, Outcome *outcome)
 
 /* Does the transaction's snapshot show how the lock in the table's slot ended? */
 static bool
-shows_the_end(LockTable *table, const LockRow *old)
+shows_the_end(LockTable *table, const LockName *name, const LockRow *old)
 {
 	bool		unused;
 	HeapTuple	tuple = ExecFetchSlotHeapTuple(table->slot, false, &unused);
 
-	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)))
+	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)) ||
+		lockext_live_is_released(name, old->token))
 		return true;
 	return table_tuple_satisfies_snapshot(table->rel, table->slot, GetTransactionSnapshot()) &&
 		lockext_row_idle_since(old) <= GetCurrentTransactionStartTimestamp();
@@ -309,7 +314,7 @@ warn_if_snapshot_is_old(LockTable *table, const Request *request, const LockRow 
 {
 	if (!IsolationUsesXactSnapshot() || !FirstSnapshotSet)
 		return;
-	if (!request->waited && (old == NULL || shows_the_end(table, old)))
+	if (!request->waited && (old == NULL || shows_the_end(table, &request->name, old)))
 		return;
 	ereport(WARNING,
 			(errmsg("%s changed hands after this transaction's snapshot was taken",
@@ -359,7 +364,7 @@ write_row(LockTable *table, const LockRow *old, const LockName *name, LockRow *n
 	if (new->scope == LOCKEXT_SCOPE_LEASE)
 		lockext_xact_durable();
 	else
-		lockext_xact_wrote_session();
+		lockext_xact_wal_is_minor();
 	lockext_xact_due(new->expires_at);
 	return true;
 }

@@ -24,6 +24,7 @@ typedef struct Request
 } Request;
 
 extern void lockext_read_request(FunctionCallInfo fcinfo, char form, Request *request);
+extern bool lockext_acquire_now(Request *request, const char *function, Outcome *outcome);
 extern bool lockext_try_acquire(Request *request, Outcome *outcome);
 extern bool lockext_claim_with_key(Request *request, KeyLock *key, Outcome *outcome);
 extern LOCKMODE lockext_claim_mode(const Request *request);

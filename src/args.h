@@ -11,11 +11,10 @@
 #include "names.h"
 #include "utils/jsonb.h"
 
-/* The greatest size of a lock's data, in bytes of jsonb. */
-#define LOCKEXT_MAX_DATA_BYTES 1024
-
 extern void lockext_arg_name(FunctionCallInfo fcinfo, int key, int domain, int master,
 							 LockName *name);
+extern void lockext_arg_any_name(FunctionCallInfo fcinfo, int key, int domain, int master,
+								 LockName *name);
 extern int64 lockext_arg_timeout(FunctionCallInfo fcinfo, int n, char scope);
 extern int64 lockext_arg_token(FunctionCallInfo fcinfo, int n);
 extern char lockext_arg_scope(FunctionCallInfo fcinfo, int n);

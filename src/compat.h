@@ -11,12 +11,15 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "storage/sinvaladt.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
 #include "utils/wait_event.h"
 
 /* 16: postgres.h no longer brings the variable-length datum macros. */
@@ -113,6 +116,35 @@ compat_wait_event(const char *name)
 	return PG_WAIT_EXTENSION;
 #else
 	return WaitEventExtensionNew(name);
+#endif
+}
+
+/* 18: a keyword in front took the place of an attribute at the end. */
+#if PG_VERSION_NUM < 180000
+#define compat_noreturn pg_attribute_noreturn()
+#else
+#define compat_noreturn pg_noreturn
+#endif
+
+/* 16: what a check hook hands on is allocated in a context of its own. */
+static inline void *
+compat_guc_malloc(size_t size)
+{
+#if PG_VERSION_NUM < 160000
+	return malloc(size);
+#else
+	return guc_malloc(LOG, size);
+#endif
+}
+
+/* 16: one function for the privileges on objects of all kinds. */
+static inline AclResult
+compat_function_aclcheck(Oid function, Oid role, AclMode mode)
+{
+#if PG_VERSION_NUM < 160000
+	return pg_proc_aclcheck(function, role, mode);
+#else
+	return object_aclcheck(ProcedureRelationId, function, role, mode);
 #endif
 }
 

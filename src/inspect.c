@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "args.h"
+#include "inspect.h"
 #include "keylock.h"
 #include "own.h"
 #include "result.h"
@@ -47,6 +48,26 @@ held_by_transaction(const LockName *name, LockRow *row)
 	return true;
 }
 
+/*
+ * Does anybody hold the lock at this moment?  Opens the table, in whose slot the row
+ * is, if so; the caller closes it.
+ */
+bool
+lockext_find_held(Oid fn_oid, const LockName *name, LockTable *table, LockRow *row)
+{
+	bool		found;
+
+	(void) lockext_table_open(table, fn_oid, AccessShareLock, true);
+	(void) lockext_row_find(table, name, row, &found);
+	if (found)
+	{
+		lockext_row_must_be_sound(name, row);
+		if (lockext_row_holds(row, GetCurrentTimestamp()))
+			return true;
+	}
+	return held_by_transaction(name, row);
+}
+
 /* lock_check(key, domain, master): one lock_info, held = false if nobody holds it */
 Datum
 lockext_check(PG_FUNCTION_ARGS)
@@ -54,20 +75,11 @@ lockext_check(PG_FUNCTION_ARGS)
 	LockName	name;
 	LockTable	table;
 	LockRow		row;
-	bool		found;
-	bool		held = false;
+	bool		held;
 	Datum		info;
 
 	lockext_arg_name(fcinfo, 0, 1, 2, &name);
-
-	(void) lockext_table_open(&table, fcinfo->flinfo->fn_oid, AccessShareLock, true);
-	(void) lockext_row_find(&table, &name, &row, &found);
-	if (found)
-	{
-		lockext_row_must_be_sound(&name, &row);
-		held = lockext_row_holds(&row, GetCurrentTimestamp());
-	}
-	held = held || held_by_transaction(&name, &row);
+	held = lockext_find_held(fcinfo->flinfo->fn_oid, &name, &table, &row);
 	info = lockext_form_info(fcinfo, &name, held ? &row : NULL);
 	lockext_table_close(&table, false);
 	PG_RETURN_DATUM(info);

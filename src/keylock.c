@@ -16,6 +16,7 @@
 #include "keylock.h"
 #include "settings.h"
 #include "shared.h"
+#include "waiters.h"
 #include "xact.h"
 
 #include <limits.h>
@@ -62,6 +63,19 @@ lockext_unlock(const LOCKTAG *tag, LOCKMODE mode)
 	CurrentResourceOwner = CurTransactionResourceOwner;
 	LockRelease(tag, mode, false);
 	CurrentResourceOwner = owner;
+}
+
+/* Does anybody wait for the lock?  Leaves in *queue the tag of what they wait in. */
+bool
+lockext_is_waited_for(const LockName *name, LOCKTAG *queue)
+{
+	lockext_queue_tag(queue, name);
+	if (lockext_nobody_waits(name))
+		return false;
+	if (!lockext_lock(queue, ShareLock, false))
+		return true;
+	lockext_unlock(queue, ShareLock);
+	return false;
 }
 
 /* Error context of a wait; arg is the LockName. */

@@ -31,6 +31,7 @@ typedef struct Blocker
 extern bool lockext_lock(const LOCKTAG *tag, LOCKMODE mode, bool wait);
 extern void lockext_unlock(const LOCKTAG *tag, LOCKMODE mode);
 
+extern bool lockext_is_waited_for(const LockName *name, LOCKTAG *queue);
 extern void lockext_wait_context(void *arg);
 extern bool lockext_key_is_kept(const LockName *name);
 extern void lockext_key_must_fit(const LockName *name);

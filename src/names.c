@@ -160,6 +160,10 @@ lockext_clip(const text *t)
 	int			len = VARSIZE_ANY_EXHDR(t);
 	int			shown = pg_mbcliplen(VARDATA_ANY(t), len, DISPLAY_BYTES);
 
+	/* in SQL_ASCII nobody knows where a character begins, but the client may */
+	if (shown < len && GetDatabaseEncoding() == PG_SQL_ASCII)
+		while (shown > 0 && IS_HIGHBIT_SET(VARDATA_ANY(t)[shown]))
+			shown--;
 	return shown == len ? text_to_cstring(t)
 		: psprintf("%.*s...", shown, VARDATA_ANY(t));
 }

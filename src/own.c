@@ -62,6 +62,7 @@ typedef struct Live
 	Span		span;
 	LockName	name;
 	int64		token;
+	bool		row_left;		/* released, but its row left as it was */
 	LOCKTAG		tag;
 } Live;
 
@@ -276,20 +277,35 @@ lockext_live_is_mine(const LockName *name, int64 token)
 }
 
 /*
- * The lock was released by the current (sub)transaction.  If that is the one
- * which took it, nobody else has ever seen it, so LIVE goes at once.
+ * The lock was released by the current (sub)transaction, which has written so into
+ * its row or left that as it was.  If it is the one which took the lock, nobody else
+ * has ever seen it, so LIVE goes at once.
  */
 void
-lockext_live_released(const LockName *name, int64 token)
+lockext_live_released(const LockName *name, int64 token, bool row_left)
 {
 	Live	   *live = find_live(name, token);
 
 	if (live == NULL)
 		return;					/* it is another session's */
+	live->row_left = row_left;
 	live->span.released = GetCurrentTransactionNestLevel();
 	lives_changed = true;
 	if (live->span.released == live->span.taken)
 		drop_live(live);
+}
+
+/*
+ * Can the lock be released by dropping LIVE alone, its row left as it is?  If this
+ * session has LIVE, took the lock in an earlier transaction, and the current one
+ * cannot be prepared: it is a single statement.
+ */
+bool
+lockext_live_can_leave_row(const LockName *name, int64 token)
+{
+	Live	   *live = IsTransactionBlock() ? NULL : find_live(name, token);
+
+	return live != NULL && live->span.taken == 0 && live_is_held(live);
 }
 
 /*
@@ -355,9 +371,19 @@ lockext_live_sweep(LockTable *table)
 		else if (!live_is_over(&other, live))
 			continue;
 		live->span.released = GetCurrentTransactionNestLevel();
+		live->row_left = false;
 		lives_changed = true;
 	}
 	ExecDropSingleTupleTableSlot(other.slot);
+}
+
+/* Has this transaction released the lock, which was this session's? */
+bool
+lockext_live_is_released(const LockName *name, int64 token)
+{
+	Live	   *live = find_live(name, token);
+
+	return live != NULL && live->span.released != NOT_RELEASED;
 }
 
 /*
@@ -372,8 +398,10 @@ session_is_alive(const LockRow *row)
 
 	lockext_name_set(&name, row->domain, row->key);
 	lockext_live_tag(&tag, &name, row->token);
-	if (RecoveryInProgress() || compat_lock_held_by_me(&tag, ExclusiveLock))
+	if (RecoveryInProgress())
 		return true;
+	if (compat_lock_held_by_me(&tag, ExclusiveLock))
+		return !lockext_live_is_released(&name, row->token);
 
 	/* Share, so that two who ask at once do not take each other for the holder */
 	if (!lockext_lock(&tag, ShareLock, false))
@@ -504,6 +532,14 @@ refuse_to_prepare(void)
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot PREPARE a transaction that has taken a session-scoped lock"),
 					 errdetail("It would outlive its session: %s.",
+							   lockext_name_display(&live->name))));
+
+		/* a pipeline may turn into a transaction block what was none */
+		if (live->row_left && live->span.released != NOT_RELEASED)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("cannot PREPARE a transaction that has released a session-scoped lock before it was a transaction block"),
+					 errdetail("The lock would not end: %s.",
 							   lockext_name_display(&live->name))));
 	}
 }

@@ -15,6 +15,7 @@
 #include "caller.h"
 #include "keylock.h"
 #include "own.h"
+#include "release.h"
 #include "result.h"
 #include "store.h"
 #include "token.h"
@@ -122,9 +123,9 @@ must_write(LockTable *table, const LockName *name, const LockRow *old, LockRow *
 
 	if (new->scope == LOCKEXT_SCOPE_SESSION)
 	{
-		lockext_xact_wrote_session();
+		lockext_xact_wal_is_minor();
 		if (ends)
-			lockext_live_released(name, new->token);
+			lockext_live_released(name, new->token, false);
 	}
 	lockext_xact_due(lockext_row_idle_since(new));
 	if (lockext_row_idle_since(new) < lockext_row_idle_since(old))
@@ -132,44 +133,76 @@ must_write(LockTable *table, const LockName *name, const LockRow *old, LockRow *
 }
 
 /*
- * lock_release(key, token, domain, master) -> boolean
+ * Somebody waits for the session-scoped lock in the table's slot, and will write
+ * its row in a moment: then there is no need to do so twice.  True if the lock is
+ * released.
  *
- * True: the lock ends when this transaction commits.  False: it is not there,
- * has expired, or is another owner's or another token's; nothing changes.
+ * If the waiter changes its mind, the row stays as that of a session that is gone: the
+ * worker removes it, and until then a standby, which knows nothing of LIVE, shows the
+ * lock as held.
  */
-Datum
-lockext_release(PG_FUNCTION_ARGS)
+static bool
+leave_row_to_next(LockTable *table, const LockName *name, const LockRow *row)
 {
-	Oid			fn_oid = fcinfo->flinfo->fn_oid;
-	LockName	name;
+	LOCKTAG		queue;
+
+	if (row->scope != LOCKEXT_SCOPE_SESSION ||
+		!lockext_live_can_leave_row(name, row->token) ||
+		!lockext_is_waited_for(name, &queue))
+		return false;
+	lockext_live_released(name, row->token, true);
+	lockext_xact_due(GetCurrentTimestamp());
+	lockext_table_close(table, false);
+	return true;
+}
+
+/*
+ * End the lock, when this transaction commits.  False: it is not there, has expired,
+ * or is another owner's or another token's (-1: any); nothing changes.  Raises 25006,
+ * with the name of the function, where nothing can be written.
+ */
+bool
+lockext_release_now(Oid fn_oid, const LockName *name, int64 token, const char *function)
+{
 	LockTable	table;
 	LockRow		old;
 	LockRow		new;
-	int64		token;
-	const LockRow *hold;
+	const LockRow *hold = lockext_held_by_transaction(name);
 
-	lockext_arg_name(fcinfo, 0, 2, 3, &name);
-	token = lockext_arg_token(fcinfo, 1);
-	hold = lockext_held_by_transaction(&name);
 	if (hold != NULL)
 	{
 		bool		ours = is_ours(hold, token);
 
 		if (ours)
-			lockext_hold_released(&name);
-		PG_RETURN_BOOL(ours);
+			lockext_hold_released(name);
+		return ours;
 	}
-	lockext_must_be_able_to_write("lock_release()");
+	lockext_must_be_able_to_write(function);
 
 	lockext_xact_wal_begin();
-	if (!take_ours(fn_oid, &name, token, LOCKEXT_KEY_CHANGE, &table, &old, NULL))
-		PG_RETURN_BOOL(false);
+	if (!take_ours(fn_oid, name, token, LOCKEXT_KEY_CHANGE, &table, &old, NULL))
+		return false;
+	if (leave_row_to_next(&table, name, &old))
+		return true;
 
 	new = old;
 	new.released_at = GetCurrentTimestamp();
 	new.data = NULL;
-	must_write(&table, &name, &old, &new);
-	PG_RETURN_BOOL(true);
+	must_write(&table, name, &old, &new);
+	return true;
+}
+
+/* lock_release(key, token, domain, master) -> boolean */
+Datum
+lockext_release(PG_FUNCTION_ARGS)
+{
+	LockName	name;
+	int64		token;
+
+	lockext_arg_name(fcinfo, 0, 2, 3, &name);
+	token = lockext_arg_token(fcinfo, 1);
+	PG_RETURN_BOOL(lockext_release_now(fcinfo->flinfo->fn_oid, &name, token,
+									   "lock_release()"));
 }
 
 static void
@@ -242,10 +275,7 @@ refuse_break(const LockName *name, const Blocker *blocker)
 	ereport(ERROR,
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 			 errmsg("could not break %s", lockext_name_display(name)),
-			 !blocker->found ? errdetail("A transaction that used it has just ended.")
-			 : blocker->prepared ? errdetail("A prepared transaction uses it.")
-			 : errdetail("An open transaction of process %d, role \"%s\", uses it.",
-						 blocker->pid, GetUserNameFromId(blocker->roleid, true)),
+			 errdetail_internal("%s", lockext_describe_blocker(blocker)),
 			 !blocker->found ? errhint("Try again.")
 			 : blocker->prepared ? errhint("End it with COMMIT PREPARED or ROLLBACK PREPARED; pg_prepared_xacts lists it.")
 			 : errhint("End that transaction, for example with pg_terminate_backend(%d), and try again.",
@@ -362,50 +392,63 @@ take_key_to_break(const LockName *name, int64 wait_ms, KeyLock *key)
 }
 
 /*
- * lock_break(key, wait_ms, domain, master) -> boolean
- *
- * True: whoever held the lock holds it no more when this transaction commits.
- * False: nobody did.  55P03 if an open transaction is in the way for longer than
- * wait_ms (0: at all; -1: waits without limit).  A damaged row is replaced by a
- * sound one.
+ * End the lock, whoever holds it, when this transaction commits.  False: nobody
+ * does.  Raises 55P03 if an open transaction is in the way for longer than wait_ms.
  */
-Datum
-lockext_break(PG_FUNCTION_ARGS)
+static bool
+break_now(Oid fn_oid, const LockName *name, int64 wait_ms)
 {
-	Oid			fn_oid = fcinfo->flinfo->fn_oid;
-	LockName	name;
 	LockTable	table;
 	LockRow		old;
 	LockRow		new;
 	KeyLock		key;
-	int64		wait_ms;
 	bool		found;
 
-	lockext_arg_name(fcinfo, 0, 2, 3, &name);
-	wait_ms = lockext_arg_wait(fcinfo, 1);
-	if (lockext_held_by_transaction(&name) != NULL)
+	if (lockext_held_by_transaction(name) != NULL)
 	{
-		lockext_hold_released(&name);
-		PG_RETURN_BOOL(true);
+		lockext_hold_released(name);
+		return true;
 	}
 	lockext_must_be_able_to_write("lock_break()");
 
 	lockext_xact_wal_begin();
-	if (!seems_breakable(fn_oid, &name))
-		PG_RETURN_BOOL(false);
+	if (!seems_breakable(fn_oid, name))
+		return false;
 
-	take_key_to_break(&name, wait_ms, &key);
+	take_key_to_break(name, wait_ms, &key);
 	if (!lockext_table_open(&table, fn_oid, RowExclusiveLock, false) ||
-		!lockext_row_look(&table, &name, &old, &found))
-		refuse_break_of_table(&table, &name);
+		!lockext_row_look(&table, name, &old, &found))
+		refuse_break_of_table(&table, name);
 
 	if (!found || !is_breakable(&old))
 	{
 		lockext_table_close(&table, false);
 		lockext_key_give_back(&key);
-		PG_RETURN_BOOL(false);
+		return false;
 	}
-	broken_row(&table, &name, &old, &new);
-	must_write(&table, &name, &old, &new);
-	PG_RETURN_BOOL(true);
+	broken_row(&table, name, &old, &new);
+	must_write(&table, name, &old, &new);
+	return true;
+}
+
+/*
+ * lock_break(key, wait_ms, domain, master) -> boolean
+ *
+ * wait_ms 0: does not wait, -1: without limit.  A damaged row is replaced by a sound
+ * one.  The key may be an id of lock_event(); one that could be nothing else is an
+ * error, rather than false, if no such lock is held.
+ */
+Datum
+lockext_break(PG_FUNCTION_ARGS)
+{
+	LockName	name;
+	int64		wait_ms;
+	bool		broken;
+
+	lockext_arg_any_name(fcinfo, 0, 2, 3, &name);
+	wait_ms = lockext_arg_wait(fcinfo, 1);
+	broken = break_now(fcinfo->flinfo->fn_oid, &name, wait_ms);
+	if (!broken)
+		lockext_arg_name(fcinfo, 0, 2, 3, &name);
+	PG_RETURN_BOOL(broken);
 }

@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include "json.h"
+#include "own.h"
 #include "result.h"
 #include "waiters.h"
 
@@ -13,6 +15,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
@@ -55,9 +58,6 @@ enum
 
 StaticAssertDecl(INFO_WAITERS + 1 == LOCKEXT_INFO_COLUMNS, "lock_info has 16 columns");
 
-static Jsonb *holder_of_row(const LockRow *row);
-static Jsonb *holder_of_blocker(const Blocker *blocker);
-
 static void
 set(Datum *values, bool *nulls, int column, Datum value)
 {
@@ -65,9 +65,33 @@ set(Datum *values, bool *nulls, int column, Datum value)
 	nulls[column] = false;
 }
 
-/* The row type of the function being called. */
+/* Somebody with the rights to do so may have altered it. */
+static void
+must_have_columns(TupleDesc desc, int columns)
+{
+	if (desc->natts != columns)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("type %s was altered", format_type_be(desc->tdtypeid)),
+				 errhint("Drop and create the extension \"lockext\" again.")));
+}
+
+/*
+ * The row type of the function being called, a named one; to be given back by
+ * ReleaseTupleDesc().  get_call_result_type() would make a copy each time.
+ */
 static TupleDesc
-result_desc(FunctionCallInfo fcinfo)
+result_desc(FunctionCallInfo fcinfo, int columns)
+{
+	TupleDesc	desc = lookup_rowtype_tupdesc(get_func_rettype(fcinfo->flinfo->fn_oid), -1);
+
+	must_have_columns(desc, columns);
+	return desc;
+}
+
+/* That of a procedure, made from its INOUT arguments. */
+static TupleDesc
+call_result_desc(FunctionCallInfo fcinfo)
 {
 	TupleDesc	desc;
 
@@ -77,12 +101,12 @@ result_desc(FunctionCallInfo fcinfo)
 }
 
 /* Milliseconds as seconds, exactly and without needless zeros. */
-static Datum
-seconds(int64 ms)
+Numeric
+lockext_seconds(int64 ms)
 {
 	if (ms % 1000 == 0)
-		return NumericGetDatum(int64_to_numeric(ms / 1000));
-	return NumericGetDatum(int64_div_fast_to_numeric(ms, 3));
+		return int64_to_numeric(ms / 1000);
+	return int64_div_fast_to_numeric(ms, 3);
 }
 
 /* The role's name; that of a dropped role is its number. */
@@ -149,18 +173,17 @@ form_result(TupleDesc desc, const LockName *name, text *calling_fn, const Outcom
 		set(values, nulls, RESULT_TOKEN, Int64GetDatum(row->token));
 		if (row->timeout_ms != -1)
 		{
-			set(values, nulls, RESULT_TIMEOUT, seconds(row->timeout_ms));
+			set(values, nulls, RESULT_TIMEOUT, NumericGetDatum(lockext_seconds(row->timeout_ms)));
 			set(values, nulls, RESULT_EXPIRES_AT, TimestampTzGetDatum(row->expires_at));
 		}
 	}
 	else
 	{
+		Jsonb	   *holder = lockext_holder(outcome);
+
 		set(values, nulls, RESULT_REASON, CStringGetTextDatum(outcome->reason));
-		if (outcome->row_valid)
-			set(values, nulls, RESULT_HOLDER, JsonbPGetDatum(holder_of_row(row)));
-		else if (outcome->blocker.found)
-			set(values, nulls, RESULT_HOLDER,
-				JsonbPGetDatum(holder_of_blocker(&outcome->blocker)));
+		if (holder != NULL)
+			set(values, nulls, RESULT_HOLDER, JsonbPGetDatum(holder));
 	}
 	return heap_form_tuple(desc, values, nulls);
 }
@@ -170,7 +193,11 @@ Datum
 lockext_form_result(FunctionCallInfo fcinfo, const LockName *name,
 					text *calling_fn, const Outcome *outcome)
 {
-	return HeapTupleGetDatum(form_result(result_desc(fcinfo), name, calling_fn, outcome));
+	TupleDesc	desc = result_desc(fcinfo, RESULT_COLUMNS);
+	HeapTuple	tuple = form_result(desc, name, calling_fn, outcome);
+
+	ReleaseTupleDesc(desc);
+	return HeapTupleGetDatum(tuple);
 }
 
 /* The result row of a procedure, whose only column is a lock_result. */
@@ -178,11 +205,13 @@ Datum
 lockext_form_call_result(FunctionCallInfo fcinfo, const LockName *name,
 						 text *calling_fn, const Outcome *outcome)
 {
-	TupleDesc	desc = result_desc(fcinfo);
+	TupleDesc	desc = call_result_desc(fcinfo);
 	TupleDesc	inner = lookup_rowtype_tupdesc_copy(TupleDescAttr(desc, 0)->atttypid, -1);
-	Datum		value = HeapTupleGetDatum(form_result(inner, name, calling_fn, outcome));
+	Datum		value;
 	bool		null = false;
 
+	must_have_columns(inner, RESULT_COLUMNS);
+	value = HeapTupleGetDatum(form_result(inner, name, calling_fn, outcome));
 	return HeapTupleGetDatum(heap_form_tuple(desc, &value, &null));
 }
 
@@ -224,7 +253,7 @@ lockext_fill_info(const LockName *name, const LockRow *row, Datum *values, bool 
 	set(values, nulls, INFO_APPLICATION_NAME, PointerGetDatum(row->application_name));
 	if (row->timeout_ms != -1)
 	{
-		set(values, nulls, INFO_TIMEOUT, seconds(row->timeout_ms));
+		set(values, nulls, INFO_TIMEOUT, NumericGetDatum(lockext_seconds(row->timeout_ms)));
 		set(values, nulls, INFO_EXPIRES_AT, TimestampTzGetDatum(row->expires_at));
 	}
 	if (has_privs_of_role(GetUserId(), row->owner) ||
@@ -253,118 +282,89 @@ lockext_form_info(FunctionCallInfo fcinfo, const LockName *name, const LockRow *
 {
 	Datum		values[LOCKEXT_INFO_COLUMNS];
 	bool		nulls[LOCKEXT_INFO_COLUMNS];
+	TupleDesc	desc = result_desc(fcinfo, LOCKEXT_INFO_COLUMNS);
+	HeapTuple	tuple;
 
 	lockext_fill_info(name, row, values, nulls);
-	return HeapTupleGetDatum(heap_form_tuple(result_desc(fcinfo), values, nulls));
+	tuple = heap_form_tuple(desc, values, nulls);
+	ReleaseTupleDesc(desc);
+	return HeapTupleGetDatum(tuple);
 }
 
 /* ---------- the holder, as jsonb ---------- */
 
-static void
-push_value(JsonbParseState **state, const char *member, JsonbValue *value)
-{
-	JsonbValue	name;
-
-	name.type = jbvString;
-	name.val.string.val = unconstify(char *, member);
-	name.val.string.len = strlen(member);
-	pushJsonbValue(state, WJB_KEY, &name);
-	pushJsonbValue(state, WJB_VALUE, value);
-}
-
-static void
-push_text(JsonbParseState **state, const char *member, const char *s, int len)
-{
-	JsonbValue	value;
-
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, s);
-	value.val.string.len = len;
-	push_value(state, member, &value);
-}
-
-static void
-push_int(JsonbParseState **state, const char *member, int64 n)
-{
-	JsonbValue	value;
-
-	value.type = jbvNumeric;
-	value.val.numeric = int64_to_numeric(n);
-	push_value(state, member, &value);
-}
-
-static void
-push_null(JsonbParseState **state, const char *member)
-{
-	JsonbValue	value;
-
-	value.type = jbvNull;
-	push_value(state, member, &value);
-}
-
-/* ISO 8601 in UTC with milliseconds, whatever DateStyle and TimeZone say. */
-static void
-push_timestamp(JsonbParseState **state, const char *member, TimestampTz t)
-{
-	struct pg_tm tm;
-	fsec_t		fsec;
-	char	   *s;
-
-	if (t == DT_NOEND)
-	{
-		push_null(state, member);
-		return;
-	}
-	if (timestamp2tm(t, NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
-	s = psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%03dZ",
-				 tm.tm_year, tm.tm_mon, tm.tm_mday,
-				 tm.tm_hour, tm.tm_min, tm.tm_sec, (int) (fsec / 1000));
-	push_text(state, member, s, strlen(s));
-}
-
 static Jsonb *
 holder_of_row(const LockRow *row)
 {
-	JsonbParseState *state = NULL;
-	char	   *owner = lockext_role_name(row->owner);
-	const char *scope = lockext_scope_name(row->scope);
+	JsonbParseState *state;
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_text(&state, "owner", owner, strlen(owner));
-	push_text(&state, "calling_fn", VARDATA_ANY(row->calling_fn),
-			  VARSIZE_ANY_EXHDR(row->calling_fn));
-	push_timestamp(&state, "since", row->acquired_at);
-	push_timestamp(&state, "expires_at", row->expires_at);
-	push_text(&state, "scope", scope, strlen(scope));
-	push_int(&state, "pid", row->pid);
-	push_text(&state, "application_name", VARDATA_ANY(row->application_name),
-			  VARSIZE_ANY_EXHDR(row->application_name));
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+	lockext_json_begin(&state);
+	lockext_json_string(&state, "owner", lockext_role_name(row->owner));
+	lockext_json_text(&state, "calling_fn", row->calling_fn);
+	lockext_json_timestamp(&state, "since", row->acquired_at);
+	lockext_json_timestamp(&state, "expires_at", row->expires_at);
+	lockext_json_string(&state, "scope", lockext_scope_name(row->scope));
+	lockext_json_int(&state, "pid", row->pid);
+	lockext_json_text(&state, "application_name", row->application_name);
+	return lockext_json_end(&state);
 }
 
 /* Of an open transaction only process and role are known; of a prepared one, nothing. */
 static Jsonb *
 holder_of_blocker(const Blocker *blocker)
 {
-	JsonbParseState *state = NULL;
+	JsonbParseState *state;
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	lockext_json_begin(&state);
 	if (blocker->prepared)
 	{
-		push_null(&state, "owner");
-		push_null(&state, "pid");
+		lockext_json_string(&state, "owner", NULL);
+		lockext_json_string(&state, "pid", NULL);
 	}
 	else
 	{
-		char	   *owner = lockext_role_name(blocker->roleid);
-
-		push_text(&state, "owner", owner, strlen(owner));
-		push_int(&state, "pid", blocker->pid);
+		lockext_json_string(&state, "owner", lockext_role_name(blocker->roleid));
+		lockext_json_int(&state, "pid", blocker->pid);
 	}
 	if (blocker->holds)
-		push_text(&state, "scope", "transaction", strlen("transaction"));
-	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+		lockext_json_string(&state, "scope", "transaction");
+	return lockext_json_end(&state);
+}
+
+/* Who stands in the way; NULL if that is not known. */
+Jsonb *
+lockext_holder(const Outcome *outcome)
+{
+	if (outcome->row_valid)
+		return holder_of_row(&outcome->row);
+	return outcome->blocker.found ? holder_of_blocker(&outcome->blocker) : NULL;
+}
+
+/* ---------- the holder, in messages ---------- */
+
+char *
+lockext_describe_blocker(const Blocker *blocker)
+{
+	if (!blocker->found)
+		return "A transaction that used it has just ended.";
+	if (blocker->prepared)
+		return "A prepared transaction uses it.";
+	return psprintf("An open transaction of process %d, role \"%s\", uses it.",
+					blocker->pid, lockext_role_name(blocker->roleid));
+}
+
+/* Who stands in the way, for a detail. */
+char *
+lockext_describe_holder(const LockName *name, const Outcome *outcome)
+{
+	const LockRow *row = &outcome->row;
+
+	if (!outcome->row_valid)
+		return lockext_describe_blocker(&outcome->blocker);
+	if (lockext_row_is_mine(name, row))
+		return psprintf("This session took it (%s) at %s; it does not wait for itself.",
+						lockext_clip(row->calling_fn), timestamptz_to_str(row->acquired_at));
+	return psprintf("Role \"%s\" holds it (%s, process %d) since %s.",
+					lockext_role_name(row->owner), lockext_clip(row->calling_fn),
+					row->pid, timestamptz_to_str(row->acquired_at));
 }

@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "keylock.h"
 #include "store.h"
+#include "utils/numeric.h"
 
 /* How an attempt to get or keep a lock ended. */
 typedef struct Outcome
@@ -32,6 +33,10 @@ typedef struct Outcome
 
 extern Datum lockext_form_call_result(FunctionCallInfo fcinfo, const LockName *name,
 									  text *calling_fn, const Outcome *outcome);
+extern Numeric lockext_seconds(int64 ms);
+extern char *lockext_describe_blocker(const Blocker *blocker);
+extern char *lockext_describe_holder(const LockName *name, const Outcome *outcome);
+extern Jsonb *lockext_holder(const Outcome *outcome);
 extern char *lockext_role_name(Oid roleid);
 extern const char *lockext_scope_name(char scope);
 extern void lockext_outcome_row(Outcome *outcome, const LockRow *row);

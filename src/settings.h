@@ -15,7 +15,10 @@ extern int	lockext_naptime;	/* ms */
 extern int	lockext_retention;	/* s */
 extern int	lockext_max_keys;
 extern bool lockext_log_waits;
+extern int	lockext_default_wait;	/* ms, -1 = without limit */
+extern int	lockext_default_expiry; /* ms, -1 = never */
 
+extern bool lockext_domain_is_allowed(const text *domain);
 extern void lockext_settings_init(void);
 extern int64 lockext_idle_us(void);
 

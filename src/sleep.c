@@ -250,18 +250,19 @@ lock_in_subtransaction(Patience *patience, const LOCKTAG *tag, LOCKMODE mode,
 }
 
 /*
- * Take a lock for the current subtransaction, sleeping in the lock manager if
- * need be.  False if it could not be had by then; the lock is not held in that
+ * Take a lock for the current subtransaction, asleep in the lock manager until it
+ * is free.  False if it could not be had by then; the lock is not held in that
  * case, nor after an error.  Raises 55P03 when the user's lock_timeout is up,
  * 40P01 on deadlock.
+ *
+ * For a lock that could not be had a moment ago: it is not tried first without
+ * sleeping.
  */
 bool
 lockext_lock_until(Patience *patience, const LOCKTAG *tag, LOCKMODE mode, Moment until)
 {
 	Moment		limit = Min(until, patience->lock_timeout);
 
-	if (lockext_lock(tag, mode, false))
-		return true;
 	if (limit == patience->lock_timeout && lockext_moment() >= limit)
 		fail_lock_timeout();
 	if (lockext_moment() >= limit)

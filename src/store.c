@@ -118,7 +118,7 @@ lockext_check_shape(Relation rel)
 /*
  * Open the index to look names up with.  Its OID changes with REINDEX
  * CONCURRENTLY, so it is asked for each time.  Returns NULL if it cannot be
- * locked at once and wait is false.
+ * locked at once and wait is false.  To be closed by close_index().
  */
 static Relation
 open_index(LockTable *table, bool wait)
@@ -137,12 +137,14 @@ open_index(LockTable *table, bool wait)
 						RelationGetRelationName(table->rel)),
 				 errhint("Drop and create the extension \"lockext\" again.")));
 
-	if (!wait && !ConditionalLockRelationOid(indexid, AccessShareLock))
+	table->index_mode = list_member_oid(table->indexes, indexid) ? NoLock : AccessShareLock;
+	if (!wait && table->index_mode != NoLock &&
+		!ConditionalLockRelationOid(indexid, table->index_mode))
 	{
-		lockext_table_refused(table, indexid, AccessShareLock);
+		lockext_table_refused(table, indexid, table->index_mode);
 		return NULL;
 	}
-	index = index_open(indexid, wait ? AccessShareLock : NoLock);
+	index = index_open(indexid, wait ? table->index_mode : NoLock);
 
 	form = index->rd_index;
 	if (form->indnkeyatts != 3 ||
@@ -157,6 +159,12 @@ open_index(LockTable *table, bool wait)
 						RelationGetRelationName(table->rel)),
 				 errhint("Drop and create the extension \"lockext\" again.")));
 	return index;
+}
+
+static void
+close_index(LockTable *table, Relation index)
+{
+	index_close(index, table->index_mode);
 }
 
 /* ---------- looking ---------- */
@@ -211,7 +219,7 @@ lockext_row_look(LockTable *table, const LockName *name, LockRow *row, bool *fou
 	if (index == NULL)
 		return false;
 	*found = scan_name(table, index, name, SnapshotSelf, NULL, row);
-	index_close(index, AccessShareLock);
+	close_index(table, index);
 	return true;
 }
 
@@ -251,7 +259,7 @@ lockext_row_find(LockTable *table, const LockName *name, LockRow *row, bool *fou
 			*found = scan_name(table, index, name, SnapshotAny, snapshot, row);
 		UnregisterSnapshot(snapshot);
 	}
-	index_close(index, AccessShareLock);
+	close_index(table, index);
 	return true;
 }
 

@@ -19,6 +19,7 @@ typedef struct LockTable
 	LOCKMODE	mode;
 	bool		wait;			/* may locks on it and its indexes be waited for? */
 	List	   *indexes;		/* those locked with the table */
+	LOCKMODE	index_mode;		/* lock on the index in use; NoLock: locked with the table */
 	TupleTableSlot *slot;		/* the row last found */
 	LOCKTAG		refused;		/* the lock that could not be had, */
 	LOCKMODE	refused_mode;	/* in this mode */

@@ -278,7 +278,8 @@ wait_in_queue(Wait *wait)
 	bool		granted;
 
 	lockext_queue_tag(&queue, &request->name);
-	if (!lockext_lock_until(wait->patience, &queue, ExclusiveLock, wait->patience->deadline))
+	if (!lockext_lock(&queue, ExclusiveLock, false) &&
+		!lockext_lock_until(wait->patience, &queue, ExclusiveLock, wait->patience->deadline))
 	{
 		lockext_why_not(request, wait->outcome);
 		return;
@@ -304,7 +305,8 @@ wait_at_head(Wait *wait)
 	MemoryContextSwitchTo(scratch);
 	for (;;)
 	{
-		ConditionVariable *cv = lockext_watch(&request->name);
+		/* to be watched for before the look; what is gone is claimed without */
+		ConditionVariable *cv = gone ? NULL : lockext_watch(&request->name);
 		bool		granted;
 
 		MemoryContextReset(scratch);
@@ -315,7 +317,9 @@ wait_at_head(Wait *wait)
 			return true;
 		if (is_own(request, wait->outcome) || lockext_patience_over(wait->patience))
 			return false;
-		if (sleep_on_obstacle(wait, cv, &gone))
+		if (gone)
+			gone = false;
+		else if (sleep_on_obstacle(wait, cv, &gone))
 			return true;
 		if (wait->log_due &&
 			lockext_moment() >= wait->patience->begun + (Moment) DeadlockTimeout * 1000)

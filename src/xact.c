@@ -34,10 +34,10 @@ static TimestampTz due = DT_NOEND;
 static bool durable = false;
 
 /*
- * Where the WAL of this transaction ended when we last wrote to it, if all of it
- * was about session-scoped locks; else has_other_wal.
+ * Where the WAL of this transaction ended when we last wrote to it, if none of it
+ * need be flushed: see lockext_xact_wal_begin(); else has_other_wal.
  */
-static XLogRecPtr session_wal_end = InvalidXLogRecPtr;
+static XLogRecPtr minor_wal_end = InvalidXLogRecPtr;
 static bool has_other_wal = false;
 
 /* synchronous_commit was changed for the current commit. */
@@ -133,23 +133,22 @@ wait_for_standbys(void)
 }
 
 /*
- * A call that may write begins, or has written a row of a session-scoped lock.
- *
- * A crash ends such locks anyway, so there is no need to have it wait for the
- * WAL to be flushed; where they are all that a transaction wrote, it commits
- * asynchronously.
+ * lockext begins to look at its table or to write to it; and the WAL since then
+ * need not be flushed by the commit: it is of a session-scoped lock, which a crash
+ * ends anyway, or of pages tidied up while looking.  Where there is no other WAL a
+ * transaction commits asynchronously.
  */
 void
 lockext_xact_wal_begin(void)
 {
-	if (XactLastRecEnd != session_wal_end)
+	if (XactLastRecEnd != minor_wal_end)
 		has_other_wal = true;
 }
 
 void
-lockext_xact_wrote_session(void)
+lockext_xact_wal_is_minor(void)
 {
-	session_wal_end = XactLastRecEnd;
+	minor_wal_end = XactLastRecEnd;
 }
 
 /*
@@ -160,7 +159,7 @@ lockext_xact_wrote_session(void)
 static void
 skip_flush_for_session_locks(void)
 {
-	if (session_wal_end == InvalidXLogRecPtr || session_wal_end != XactLastRecEnd ||
+	if (minor_wal_end == InvalidXLogRecPtr || minor_wal_end != XactLastRecEnd ||
 		has_other_wal || synchronous_commit <= SYNCHRONOUS_COMMIT_OFF)
 		return;
 	users_synchronous_commit = synchronous_commit;
@@ -196,7 +195,7 @@ forget_all(void)
 	changed = false;
 	due = DT_NOEND;
 	durable = false;
-	session_wal_end = InvalidXLogRecPtr;
+	minor_wal_end = InvalidXLogRecPtr;
 	has_other_wal = false;
 }
 

@@ -15,7 +15,7 @@ extern void lockext_xact_key_taken(void);
 extern void lockext_xact_key_given_back(void);
 extern void lockext_xact_durable(void);
 extern void lockext_xact_wal_begin(void);
-extern void lockext_xact_wrote_session(void);
+extern void lockext_xact_wal_is_minor(void);
 extern void lockext_xact_due(TimestampTz idle_since);
 
 #endif							/* LOCKEXT_XACT_H */

@@ -169,7 +169,10 @@ waiter(const char *conninfo, int rounds)
 	exit(0);
 }
 
-/* How much longer a commit takes if it waits for its WAL to be flushed, us. */
+/*
+ * How much longer a commit takes if it waits for its WAL to be flushed, us; after a
+ * pause and another flush, as in the hand-over of a lease.
+ */
 static double
 flush_time(PGconn *conn, int rounds)
 {
@@ -178,11 +181,15 @@ flush_time(PGconn *conn, int rounds)
 
 	for (int i = 0; i < 2 * rounds; i++)
 	{
+		static const char *const write = "SELECT pg_logical_emit_message(true, '', '')";
 		int64_t		before;
 
+		nap_us(3000);
+		check(conn, PQexec(conn, modes[1]), "set");
+		check(conn, PQexec(conn, write), "write");
 		check(conn, PQexec(conn, modes[i % 2]), "set");
 		before = now_ns();
-		check(conn, PQexec(conn, "SELECT pg_logical_emit_message(true, '', '')"), "write");
+		check(conn, PQexec(conn, write), "write");
 		us[i % 2][i / 2] = (now_ns() - before) / 1000.0;
 	}
 	return median(us[1], rounds) - median(us[0], rounds);

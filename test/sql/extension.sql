@@ -66,6 +66,9 @@ SELECT key FROM regress_lockext_a.lockext_held ORDER BY key;
 SELECT token AS old, held FROM regress_lockext_a.lock_check('ext') \gset
 SET search_path = '';
 SELECT acquired, timeout FROM regress_lockext_a.lock_renew('ext', 500);
+SELECT regress_lockext_a.lock_request('{"operation": "acquire", "key": "ext"}') OPERATOR(pg_catalog.->) 'acquired' AS acquired,
+	regress_lockext_a.lock_request('{"operation": "check", "key": "ext"}') OPERATOR(pg_catalog.->) 'exists' AS exists;
+SELECT regress_lockext_a.lock_event('CheckLock', '{"id": "ext"}');
 RESET search_path;
 -- nor by what is put in its way
 CREATE TABLE public.lockext_lock (key text);

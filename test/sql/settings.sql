@@ -45,9 +45,31 @@ FROM (VALUES
 	(20, $$SET lockext.nosuch = 1$$),
 	(21, $$SET lockext.log_waits = on$$),
 	(22, $$SET lockext.log_waits = off$$),
-	(23, $$SET lockext.log_waits = 'perhaps'$$)) v(n, stmt)
+	(23, $$SET lockext.log_waits = 'perhaps'$$),
+	(24, $$SET lockext.default_wait = -2$$),
+	(25, $$SET lockext.default_wait = -1$$),
+	(26, $$SET lockext.default_wait = 0$$),
+	(27, $$SET lockext.default_wait = 2147483647$$),
+	(28, $$SET lockext.default_wait = 2147483648$$),
+	(29, $$SET lockext.default_expiry = -2$$),
+	(30, $$SET lockext.default_expiry = -1$$),
+	(31, $$SET lockext.default_expiry = 0$$),
+	(32, $$SET lockext.default_expiry = 1$$),
+	(33, $$SET lockext.default_expiry = 2147483647$$),
+	(34, $$SET lockext.default_expiry = 2147483648$$),
+	(35, $$SET lockext.domains = 'a, b'$$),
+	(36, $$SET lockext.domains = 'a,'$$),
+	(37, $$SET lockext.domains = ',a'$$),
+	(38, $$SET lockext.domains = 'a b'$$),
+	(39, $$SET lockext.domains = '"a'$$),
+	(40, $$SET lockext.domains = ''$$)) v(n, stmt)
 ORDER BY n;
 SET lockext.default_timeout = 0;
+SET lockext.default_expiry = 0;
+SET lockext.domains = 'a,';
+RESET lockext.default_wait;
+RESET lockext.default_expiry;
+RESET lockext.domains;
 RESET lockext.max_timeout;
 RESET lockext.default_timeout;
 RESET lockext.max_keys_per_transaction;
@@ -100,11 +122,19 @@ FROM (VALUES
 	(6, $$ALTER ROLE regress_lockext_user SET lockext.max_timeout = 7200$$),
 	(7, $$ALTER ROLE regress_lockext_user SET lockext.default_timeout = 60$$),
 	(8, $$SET lockext.log_waits = on$$),
-	(9, $$ALTER ROLE regress_lockext_user SET lockext.log_waits = on$$)) v(n, stmt)
+	(9, $$ALTER ROLE regress_lockext_user SET lockext.log_waits = on$$),
+	(10, $$SET lockext.default_wait = 60$$),
+	(11, $$SET lockext.default_expiry = 60$$),
+	(12, $$ALTER ROLE regress_lockext_user SET lockext.default_wait = 60$$),
+	(13, $$SET lockext.domains = '*'$$),
+	(14, $$SET lockext.domains = 'a'$$),
+	(15, $$ALTER ROLE regress_lockext_user SET lockext.domains = '*'$$)) v(n, stmt)
 ORDER BY n;
 SELECT timeout FROM lock_acquire('set-user');
 SELECT lock_release('set-user');
 RESET lockext.default_timeout;
+RESET lockext.default_wait;
+RESET lockext.default_expiry;
 RESET ROLE;
 GRANT SET ON PARAMETER lockext.max_timeout TO regress_lockext_user;
 SET ROLE regress_lockext_user;
@@ -262,6 +292,126 @@ SELECT count(lock_try('keys-' || i, 60)) FROM generate_series(1, 1000) i;
 SELECT lock_try('keys-1001', 60);
 \set VERBOSITY default
 ROLLBACK;
+
+-- lockext.default_wait and lockext.default_expiry: units
+SET lockext.default_wait = '2s';
+SET lockext.default_expiry = '3min';
+SHOW lockext.default_wait;
+SHOW lockext.default_expiry;
+SELECT setting, unit FROM pg_settings WHERE name IN ('lockext.default_wait', 'lockext.default_expiry') ORDER BY name COLLATE "C";
+SELECT lock_event('TryLock', '{"id": "set-event"}'), (lock_check('set-event')).timeout;
+SELECT lock_release('set-event');
+RESET lockext.default_wait;
+RESET lockext.default_expiry;
+
+-- lockext.domains: which domains there are to a list
+CREATE FUNCTION pg_temp.fails(stmt text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE stmt;
+	RETURN 'no error';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END $$;
+CREATE FUNCTION pg_temp.allowed(list text) RETURNS text[] LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('lockext.domains', list, false);
+	RETURN array(SELECT d FROM unnest('{"",a,A,b,"a b","a,b",*,"\"",a*}'::text[]) d
+				 WHERE pg_temp.fails(format('SELECT lock_check(%L, %L)', 'k', d)) = 'no error');
+EXCEPTION WHEN invalid_parameter_value THEN
+	RETURN NULL;
+END $$;
+-- those that are refused have none
+SELECT list, pg_temp.allowed(list)
+FROM (VALUES (1, '*'), (2, ''), (3, '""'), (4, 'a'), (5, 'A'), (6, '"A"'), (7, 'a, b'), (8, ' a ,b '), (9, '"", b'), (10, 'b, ""'), (11, 'a, *'),
+			 (12, '"*"'), (13, ' *'), (14, '"a b", "a,b"'), (15, '""""'), (16, 'a, a'), (17, 'a*')) v(n, list)
+ORDER BY n;
+SET lockext.domains = 'a, *';
+RESET lockext.domains;
+-- every function that names a lock, whether or not it is held
+SELECT lock_try('set-domain', 60, domain => d) IS NOT NULL AS acquired FROM unnest('{a,b}'::text[]) d;
+SELECT lock_try(NULL, 60, domain => d, master => true) IS NOT NULL AS acquired FROM unnest('{a,b}'::text[]) d;
+SET lockext.domains = 'a, ""';
+\pset format unaligned
+SELECT v.stmt, pg_temp.fails(replace(v.stmt, 'D', quote_literal('a'))) AS a, pg_temp.fails(replace(v.stmt, 'D', quote_literal(''))) AS "default",
+	pg_temp.fails(replace(v.stmt, 'D', quote_literal('b'))) AS b, pg_temp.fails(replace(v.stmt, 'D', quote_literal('*'))) AS other
+FROM (VALUES
+	(1, $$SELECT lock_acquire('set-domain', 60, domain => D)$$),
+	(2, $$SELECT lock_acquire(NULL, 60, domain => D, master => true)$$),
+	(3, $$SELECT lock_acquire('set-domain', domain => D, scope => 'transaction')$$),
+	(4, $$SELECT lock_try('set-domain', 60, domain => D)$$),
+	(5, $$SELECT lock_try(NULL, 60, domain => D, master => true)$$),
+	(6, $$SELECT lock_renew('set-domain', 60, domain => D)$$),
+	(7, $$SELECT lock_check('set-domain', D)$$),
+	(8, $$SELECT lock_check(NULL, D, true)$$),
+	(9, $$SELECT lock_event('TryLock', '{"id": "set-domain"}', jsonb_build_object('domain', D, 'parameters', '{"allowNoLock": true}'::jsonb))$$),
+	(10, $$SELECT lock_event('CheckLock', '{"id": "set-domain"}', jsonb_build_object('domain', D))$$),
+	(11, $$SELECT lock_event('CheckLock', '{}', jsonb_build_object('domain', D, 'parameters', '{"master": true}'::jsonb))$$),
+	(12, $$SELECT lock_event('Unlock', '{"id": "set-domain"}', jsonb_build_object('domain', D))$$),
+	(13, $$SELECT lock_release('set-domain', domain => D)$$),
+	(14, $$SELECT lock_release(NULL, domain => D, master => true)$$),
+	(15, $$SELECT lock_break('set-domain', domain => D)$$),
+	(16, $$SELECT lock_break(NULL, domain => D, master => true)$$)) v(n, stmt)
+ORDER BY n;
+SELECT d, o, lock_request(jsonb_build_object('operation', o, 'key', 'set-domain', 'domain', d)) - '{timestamp,token,callingFn,lockInfo}'::text[] AS reply
+FROM unnest('{a,b}'::text[]) d, unnest('{acquire,check,release}'::text[]) WITH ORDINALITY o(o, n)
+ORDER BY d, n;
+SELECT lock_request('{"operation": "acquire", "master": true, "domain": "b"}');
+SELECT lock_request('{"operation": "acquire", "key": "a.b", "domain": "b", "timeout": 0}') ->> 'code' AS domain_first;
+\pset format aligned
+CALL lock_acquire_wait('set-domain', 60, domain => 'b');
+SELECT lock_acquire('set-domain', 60, domain => 'b');
+SELECT lock_acquire('set-domain', 60, domain => repeat('b', 200));
+-- those of other domains are there, and shown
+SELECT domain, key, master FROM lockext_held ORDER BY domain COLLATE "C", key COLLATE "C" NULLS FIRST;
+RESET lockext.domains;
+SELECT domain, lock_release(key, NULL, domain, master) FROM lockext_held ORDER BY domain COLLATE "C", key COLLATE "C" NULLS FIRST;
+-- LOCAL, and undone
+BEGIN;
+SET LOCAL lockext.domains = 'a';
+\set VERBOSITY sqlstate
+SAVEPOINT s;
+SELECT lock_check('set-domain');
+ROLLBACK TO s;
+\set VERBOSITY default
+SET LOCAL lockext.domains = '""';
+SELECT held FROM lock_check('set-domain');
+COMMIT;
+SELECT held FROM lock_check('set-domain', 'b');
+-- per role, from the first call of a session on, and for no one else
+ALTER ROLE regress_lockext_user SET lockext.domains = '"", events';
+\c - regress_lockext_user
+SELECT lock_try('set-domain', 60) IS NOT NULL AS "default", lock_try('set-domain', 60, domain => 'events') IS NOT NULL AS events;
+SELECT lock_try('set-domain', 60, domain => 'orders');
+SHOW lockext.domains;
+SET lockext.domains = '*';
+RESET lockext.domains;
+SELECT lock_request('{"operation": "check", "key": "set-domain", "domain": "orders"}');
+SELECT lock_event('CheckLock', '{"id": "set-domain"}', '{"domain": "orders"}');
+SELECT lock_release('set-domain'), lock_release('set-domain', domain => 'events');
+-- set before the library was loaded
+\c - regress_lockext_user
+SET client_min_messages = error;
+DO $$
+BEGIN
+	SET lockext.domains = '*';
+EXCEPTION WHEN insufficient_privilege THEN
+	NULL;
+END $$;
+SELECT held FROM lock_check('set-domain');
+SELECT held FROM lock_check('set-domain', 'orders');
+SHOW lockext.domains;
+RESET client_min_messages;
+\c - regress_lockext_granted
+SELECT held FROM lock_check('set-domain', 'orders');
+\c - :me
+SELECT held FROM lock_check('set-domain', 'orders');
+-- the setting of a role is checked when it is made; what needs quotes needs them
+-- inside the value
+ALTER ROLE regress_lockext_user SET lockext.domains = 'a,';
+ALTER ROLE regress_lockext_user SET lockext.domains = a, "B c";
+ALTER ROLE regress_lockext_user SET lockext.domains = a, b;
+ALTER ROLE regress_lockext_user SET lockext.domains = 'a, "B c"';
+SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'regress_lockext_user'::regrole;
 
 SELECT key FROM lockext_held ORDER BY 1;
 DROP ROLE regress_lockext_user, regress_lockext_granted;

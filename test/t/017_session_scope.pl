@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use FindBin;
+use IO::Socket::UNIX;
 use lib $FindBin::RealBin;
 use LockextTest;
 use PostgreSQL::Test::Cluster;
@@ -234,6 +235,83 @@ cmp_ok($watch->query_safe($live), '<=', 4, 'they expire, and it takes others: no
 $session->quit;
 
 #
+# Released while somebody waits, by a statement that is not in a transaction block
+# but in a pipeline, where it gets into one afterwards.
+#
+
+# A client that can send such a pipeline, which psql cannot.
+sub raw_connect
+{
+	my $socket = IO::Socket::UNIX->new(Peer => $node->host . '/.s.PGSQL.' . $node->port)
+	  or die "could not connect: $!";
+	my $startup = pack('N (Z*)*', 196608, user => scalar getpwuid($>), database => 'postgres', '');
+
+	print $socket pack('N', 4 + length $startup) . $startup;
+	$socket->flush;
+	raw_answer($socket);
+	return $socket;
+}
+
+# What is said up to ReadyForQuery: values, command tags and SQLSTATEs.
+sub raw_answer
+{
+	my $socket = shift;
+	my @said;
+	my $type = '';
+
+	local $SIG{ALRM} = sub { die 'no answer' };
+	alarm $PostgreSQL::Test::Utils::timeout_default;
+	while ($type ne 'Z')
+	{
+		read($socket, my $head, 5) == 5 or die 'connection lost';
+		($type, my $length) = unpack 'a N', $head;
+		read($socket, my $body, $length - 4) == $length - 4 or die 'connection lost';
+		push @said, unpack 'x2 N/a', $body if $type eq 'D';
+		push @said, unpack 'Z*', $body if $type eq 'C';
+		push @said, $body =~ /\0C(\w{5})\0/ if $type eq 'E';
+	}
+	alarm 0;
+	return join ' ', @said;
+}
+
+# Statements with nothing but one Sync, at the end.
+sub pipeline
+{
+	my ($socket, @statements) = @_;
+
+	foreach my $statement (@statements)
+	{
+		foreach my $message ([ P => pack('x Z* n', $statement, 0) ], [ B => pack('x2 n3', 0, 0, 0) ], [ E => pack('x N', 0) ])
+		{
+			print $socket $message->[0] . pack('N', 4 + length $message->[1]) . $message->[1];
+		}
+	}
+	print $socket 'S' . pack('N', 4);
+	$socket->flush;
+	return raw_answer($socket);
+}
+
+my $raw = raw_connect();
+$waiter = new_session($node);
+is(pipeline($raw, "SELECT acquired FROM lock_acquire('piped', scope => 'session')"), 't SELECT 1', 'a client that sends pipelines has a lock');
+queue_up($watch, [ $waiter, "SELECT acquired FROM lock_acquire('piped', wait_ms => -1)" ]);
+foreach my $end ([ 'ROLLBACK', 'ROLLBACK' ], [ "PREPARE TRANSACTION 'p'", '0A000' ])
+{
+	my ($statement, $answer) = @$end;
+
+	is(pipeline($raw, "SELECT lock_release('piped')", 'BEGIN', $statement), "t SELECT 1 BEGIN $answer",
+		"release, BEGIN and $statement in one pipeline");
+	is(pipeline($raw, "SELECT held AND pid = pg_backend_pid() FROM lock_check('piped')"), 't SELECT 1', 'the client still has the lock');
+	is($watch->query_safe("SELECT count(*) FROM lockext_waiters WHERE key = 'piped'"), 1, 'and the other waits');
+}
+is($watch->query_safe('SELECT count(*) FROM pg_prepared_xacts'), 0, 'nothing is prepared');
+is(pipeline($raw, "SELECT lock_release('piped')", 'BEGIN', 'COMMIT'), 't SELECT 1 BEGIN COMMIT', 'release, BEGIN and COMMIT in one pipeline');
+is(end_statement($waiter), 't', 'the other gets the lock');
+$raw->close;
+$waiter->query_safe("SELECT lock_release('piped')");
+$waiter->quit;
+
+#
 # Commit: nothing but session-scoped locks does not wait for the disk.
 #
 $node->safe_psql('postgres', 'CREATE TABLE plain (n integer)');
@@ -273,6 +351,41 @@ is(flushed(5, "$acquire; $release; INSERT INTO plain VALUES (1)"), 5, 'after: th
 is(flushed(5, "SAVEPOINT s; INSERT INTO plain VALUES (1); RELEASE s; $acquire; $release"), 5, 'in a savepoint: they do');
 is(flushed(5, "$acquire; $release; SELECT lock_acquire('lease'); SELECT lock_release('lease')"), 5, 'a lease was taken too: they do');
 is(flushed(5, "SELECT lock_acquire('lease-' || to_char(clock_timestamp(), 'SSSSUS'), 1)"), 5, 'a lease alone: it does');
+
+# Nor does an acquisition that waits if its first look has tidied up the page,
+# which makes WAL too: here many versions of the row, by as many renewals.
+my $holder = new_session($node);
+my $pruned = 0;
+$flushed = 0;
+$watch->query_safe('VACUUM lockext_lock');
+foreach (1 .. 5)
+{
+	$holder->query_safe(<<'EOC');
+SELECT lock_acquire('pruned', scope => 'session', data => jsonb_build_object('filler', repeat('x', 300)));
+DO $$
+DECLARE
+	row_size integer := (SELECT pg_column_size(l) FROM lockext_lock l WHERE key = 'pruned');
+BEGIN
+	FOR i IN 1 .. 6600 / row_size LOOP
+		PERFORM lock_renew('pruned', NULL);
+	END LOOP;
+END $$;
+EOC
+	my $written = $watch->query_safe('SELECT pg_current_wal_insert_lsn()');
+	$session->query_safe('BEGIN');
+	queue_up($watch, [ $session, "SELECT acquired FROM lock_acquire('pruned', wait_ms => -1, scope => 'session')" ]);
+	my $has_pruned = $watch->query_safe("SELECT pg_current_wal_insert_lsn() > '$written'") eq 't';
+	$holder->query_safe("SELECT lock_release('pruned')");
+	is(end_statement($session), 't', 'waited for a lock whose row has many versions');
+	$written = $session->query_safe('SELECT pg_current_wal_insert_lsn()');
+	$session->query_safe('COMMIT');
+	$pruned++ if $has_pruned;
+	$flushed++ if $has_pruned && $session->query_safe("SELECT pg_current_wal_flush_lsn() > '$written'") eq 't';
+	$session->query_safe("SELECT lock_release('pruned')");
+}
+$holder->quit;
+cmp_ok($pruned, '>', 0, 'the first look removes them');
+cmp_ok($flushed, '<', $pruned, 'and the commit does not wait for a flush');
 
 #
 # Scope "transaction".
