@@ -73,6 +73,38 @@ like($terminated, qr/FATAL:\s+57P01/, 'termination ends the session');
 $holder->query_safe("SELECT lock_release('k')");
 
 #
+# A race of ten, round after round: one of them has it.
+#
+my @racers = map { new_session($node) } 1 .. 10;
+
+foreach my $round (1 .. 10)
+{
+	begin_statement($_, qq(SELECT r->>'acquired', r ? 'success' FROM lock_request('{"operation": "acquire", "key": "race-$round", "timeout": 60}') r)) foreach @racers;
+	is(join(' ', sort map { scalar end_statement($_) } @racers), join(' ', ('false|f') x 9, 'true|f'), "a race, round $round");
+}
+$_->quit foreach @racers;
+
+#
+# A lock with a timeout outlives a restart, be it a crash.
+#
+my $token = $holder->query_safe(q(SELECT lock_request('{"operation": "acquire", "key": "restart", "timeout": 600}')->>'token'));
+foreach my $how (qw(fast immediate))
+{
+	foreach my $session ($holder, $watch)
+	{
+		kill_client($session);
+	}
+	$node->stop($how);
+	$node->start;
+	$holder = new_session($node);
+	$watch = new_session($node);
+	is($holder->query_safe(q(SELECT lock_request('{"operation": "check", "key": "restart"}')->'exists', lock_request('{"operation": "acquire", "key": "restart"}')->'acquired')),
+		'true|false', "restart ($how): it is held");
+}
+is($holder->query_safe(qq(SELECT lock_request('{"operation": "release", "key": "restart", "token": $token}')->'released')),
+	'true', 'restart: and released with its token');
+
+#
 # The extension is dropped while a statement calls the function again and again.
 # What matters is that it has let go of its locks in between.
 #
