@@ -200,6 +200,18 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION lock_renew(text, integer, bigint, text, boolean) IS
 'let the lock live for timeout seconds from now; reason lost if it is no longer ours';
 
+CREATE FUNCTION lock_guard(
+	key text,
+	token bigint DEFAULT NULL,
+	domain text DEFAULT '',
+	master boolean DEFAULT false
+) RETURNS void
+AS 'MODULE_PATHNAME', 'lockext_guard'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lock_guard(text, bigint, text, boolean) IS
+'error LK001 unless the lock is ours; else nobody else can take it before this transaction ends, whether or not it expires';
+
 CREATE FUNCTION lock_check(
 	key text,
 	domain text DEFAULT '',

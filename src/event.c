@@ -292,7 +292,7 @@ fail_not_locked(const LockName *name, const Outcome *outcome)
 			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 			 errmsg("could not obtain %s", lockext_name_display(name)),
 			 errdetail_internal("%s", lockext_describe_holder(name, outcome)),
-			 errhint("With the parameter allowNoLock the result is \"locked\": false instead.")));
+			 errhint("The parameter timeout waits for it; with allowNoLock the result is \"locked\": false instead.")));
 }
 
 static Jsonb *

@@ -98,6 +98,14 @@ lockext_key_is_kept(const LockName *name)
 		 compat_lock_held_by_me(tag, LOCKEXT_KEY_GUARD));
 }
 
+/* Does it guard it? */
+bool
+lockext_key_is_guarded(const LockName *name)
+{
+	return lockext_xact_keys() > 0 &&
+		compat_lock_held_by_me(&name->tag, LOCKEXT_KEY_GUARD);
+}
+
 static void
 fail_too_many_keys(void)
 {
@@ -146,6 +154,20 @@ take(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait, int max_keys)
 }
 
 /*
+ * Nobody else holds KEY, and we do, in another mode: then those who wait for us are in
+ * the way, and a request that is ready to wait passes them at once.  Unless a guard
+ * comes in between, for which this does not wait long.
+ */
+static bool
+pass_waiters(KeyLock *key, const LockName *name, LOCKMODE mode)
+{
+	Patience	patience;
+
+	lockext_patience_begin(&patience, 1);
+	return lockext_key_lock_until(key, name, mode, &patience);
+}
+
+/*
  * Take KEY in the given mode for the rest of the transaction, or until
  * lockext_key_give_back().
  *
@@ -167,13 +189,8 @@ lockext_key_lock(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait)
 			return true;
 		if (!worth_another_try(&name->tag, mode))
 			return false;
-
-		/*
-		 * Nobody else holds it.  If we do, in another mode, those who wait for
-		 * us are in the way; a waiting request passes them at once.  (It would
-		 * have to wait for a guard that came in between, once there are any.)
-		 */
-		wait = lockext_key_is_kept(name);
+		if (lockext_key_is_kept(name) && pass_waiters(key, name, mode))
+			return true;
 
 		/*
 		 * Polled, not slept on, so that lock_timeout has no say.  A transaction
@@ -309,6 +326,23 @@ lockext_find_blocker(const LOCKTAG *tag, LOCKMODE mode, Blocker *blocker)
 		lockext_find_transaction_holder(tag, blocker))
 		return;
 	find_blocker(tag, mode, blocker);
+}
+
+/*
+ * Sleep until one of the transactions that hold a conflicting lock has ended, or
+ * the time has come: then false.  Unlike a wait for the lock itself, this holds up
+ * nobody who would pass those.
+ */
+bool
+lockext_wait_for_holder(const LOCKTAG *tag, LOCKMODE mode, Patience *patience, Moment until)
+{
+	VirtualTransactionId *vxids = GetLockConflicts(tag, mode, NULL);
+	bool		ended = true;
+
+	if (VirtualTransactionIdIsValid(vxids[0]))
+		ended = lockext_wait_for_end_until(patience, vxids[0], until);
+	pfree(vxids);
+	return ended;
 }
 
 /* Does anybody else hold a lock that conflicts with the given mode? */

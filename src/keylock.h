@@ -34,6 +34,7 @@ extern void lockext_unlock(const LOCKTAG *tag, LOCKMODE mode);
 extern bool lockext_is_waited_for(const LockName *name, LOCKTAG *queue);
 extern void lockext_wait_context(void *arg);
 extern bool lockext_key_is_kept(const LockName *name);
+extern bool lockext_key_is_guarded(const LockName *name);
 extern void lockext_key_must_fit(const LockName *name);
 extern bool lockext_key_lock(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait);
 extern bool lockext_key_lock_once(KeyLock *key, const LockName *name, LOCKMODE mode);
@@ -41,6 +42,8 @@ extern bool lockext_key_lock_until(KeyLock *key, const LockName *name, LOCKMODE 
 								   Patience *patience);
 extern void lockext_key_give_back(KeyLock *key);
 extern void lockext_find_blocker(const LOCKTAG *tag, LOCKMODE mode, Blocker *blocker);
+extern bool lockext_wait_for_holder(const LOCKTAG *tag, LOCKMODE mode, Patience *patience,
+									Moment until);
 extern bool lockext_is_locked(const LOCKTAG *tag, LOCKMODE mode);
 extern bool lockext_find_transaction_holder(const LOCKTAG *tag, Blocker *blocker);
 

@@ -310,7 +310,7 @@ lockext_live_can_leave_row(const LockName *name, int64 token)
 
 /*
  * Has the lock ended otherwise than by our release?  As far as this transaction
- * can see, and not while another is at it: it may be renewing the lock.  The clock
+ * can see, and not while another is at it or it is pinned: it may be renewed.  The clock
  * is read first: whoever comes to renew it after we saw KEY free finds the lock
  * expired too, if we do.
  */
@@ -322,6 +322,7 @@ live_is_over(LockTable *table, const Live *live)
 	bool		found;
 
 	if (lockext_is_locked(&live->name.tag, LOCKEXT_KEY_CHANGE) ||
+		lockext_key_is_guarded(&live->name) ||
 		!lockext_row_find(table, &live->name, &row, &found))
 		return false;
 	return !found ||
@@ -410,12 +411,18 @@ session_is_alive(const LockRow *row)
 	return false;
 }
 
+/* Has the lock not ended with its session, if that is its scope? */
+bool
+lockext_session_holds(const LockRow *row)
+{
+	return row->scope != LOCKEXT_SCOPE_SESSION || session_is_alive(row);
+}
+
 /* Is somebody holding the lock at this moment, by its row and, if need be, LIVE? */
 bool
 lockext_row_holds(const LockRow *row, TimestampTz now)
 {
-	return lockext_row_live(row, now) &&
-		(row->scope != LOCKEXT_SCOPE_SESSION || session_is_alive(row));
+	return lockext_row_live(row, now) && lockext_session_holds(row);
 }
 
 /* Was the lock taken by this very session?  Of the row, the name is not needed. */

@@ -25,6 +25,7 @@ extern bool lockext_live_can_leave_row(const LockName *name, int64 token);
 extern void lockext_live_released(const LockName *name, int64 token, bool row_left);
 extern bool lockext_live_is_released(const LockName *name, int64 token);
 extern void lockext_live_sweep(LockTable *table);
+extern bool lockext_session_holds(const LockRow *row);
 extern bool lockext_row_holds(const LockRow *row, TimestampTz now);
 extern bool lockext_row_is_mine(const LockName *name, const LockRow *row);
 

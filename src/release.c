@@ -32,16 +32,39 @@ PG_FUNCTION_INFO_V1(lockext_release);
 PG_FUNCTION_INFO_V1(lockext_renew);
 PG_FUNCTION_INFO_V1(lockext_break);
 
+/* Who counts as the holder: lockext_is_ours() or lockext_is_ours_or_pinned(). */
+typedef bool (*IsOurs) (const LockName *name, const LockRow *row, int64 token);
+
 /*
- * Is the lock live, and the caller its holder: with the privileges of its
- * owner and, if a token is given, for exactly that acquisition?
+ * Was the lock taken by the caller: with the privileges of its owner and, if a token is
+ * given, by exactly that acquisition?
  */
 static bool
-is_ours(const LockRow *row, int64 token)
+is_of_us(const LockRow *row, int64 token)
 {
 	return has_privs_of_role(GetUserId(), row->owner) &&
-		(token == -1 || token == row->token) &&
-		lockext_row_holds(row, GetCurrentTimestamp());
+		(token == -1 || token == row->token);
+}
+
+/* And is it live? */
+bool
+lockext_is_ours(const LockName *name, const LockRow *row, int64 token)
+{
+	return is_of_us(row, token) && lockext_row_holds(row, GetCurrentTimestamp());
+}
+
+/*
+ * The same for what keeps the lock, where a pin counts too: as long as this
+ * transaction has guarded the acquisition, nobody else can have taken the lock, even
+ * if it has expired meanwhile.
+ */
+bool
+lockext_is_ours_or_pinned(const LockName *name, const LockRow *row, int64 token)
+{
+	return lockext_is_ours(name, row, token) ||
+		(is_of_us(row, token) && lockext_key_is_guarded(name) &&
+		 row->dboid == MyDatabaseId && row->released_at == DT_NOEND &&
+		 lockext_session_holds(row));
 }
 
 /*
@@ -49,7 +72,7 @@ is_ours(const LockRow *row, int64 token)
  * tells who holds the lock.
  */
 static bool
-seems_ours(Oid fn_oid, const LockName *name, int64 token, Outcome *outcome)
+seems_ours(Oid fn_oid, const LockName *name, int64 token, IsOurs is_ours, Outcome *outcome)
 {
 	LockTable	table;
 	LockRow		row;
@@ -61,7 +84,7 @@ seems_ours(Oid fn_oid, const LockName *name, int64 token, Outcome *outcome)
 	if (found)
 	{
 		lockext_row_must_be_sound(name, &row);
-		ours = is_ours(&row, token);
+		ours = is_ours(name, &row, token);
 		if (!ours && outcome != NULL && lockext_row_holds(&row, GetCurrentTimestamp()))
 			lockext_outcome_row(outcome, &row);
 	}
@@ -75,7 +98,7 @@ seems_ours(Oid fn_oid, const LockName *name, int64 token, Outcome *outcome)
  * then both were given back, and outcome, if given, tells who holds the lock.
  */
 static bool
-take_ours(Oid fn_oid, const LockName *name, int64 token, LOCKMODE mode,
+take_ours(Oid fn_oid, const LockName *name, int64 token, LOCKMODE mode, IsOurs is_ours,
 		  LockTable *table, LockRow *row, Outcome *outcome)
 {
 	KeyLock		key;
@@ -88,7 +111,7 @@ take_ours(Oid fn_oid, const LockName *name, int64 token, LOCKMODE mode,
 			error_context_stack, lockext_wait_context, unconstify(LockName *, name)
 		};
 
-		if (!seems_ours(fn_oid, name, token, outcome))
+		if (!seems_ours(fn_oid, name, token, is_ours, outcome))
 			return false;
 		error_context_stack = &context;
 		(void) lockext_key_lock(&key, name, mode, true);
@@ -98,7 +121,7 @@ take_ours(Oid fn_oid, const LockName *name, int64 token, LOCKMODE mode,
 	(void) lockext_row_look(table, name, row, &found);
 	if (found)
 		lockext_row_must_be_sound(name, row);
-	if (found && is_ours(row, token))
+	if (found && is_ours(name, row, token))
 		return true;
 
 	if (found && outcome != NULL && lockext_row_holds(row, GetCurrentTimestamp()))
@@ -171,7 +194,7 @@ lockext_release_now(Oid fn_oid, const LockName *name, int64 token, const char *f
 
 	if (hold != NULL)
 	{
-		bool		ours = is_ours(hold, token);
+		bool		ours = lockext_is_ours(name, hold, token);
 
 		if (ours)
 			lockext_hold_released(name);
@@ -180,7 +203,7 @@ lockext_release_now(Oid fn_oid, const LockName *name, int64 token, const char *f
 	lockext_must_be_able_to_write(function);
 
 	lockext_xact_wal_begin();
-	if (!take_ours(fn_oid, name, token, LOCKEXT_KEY_CHANGE, &table, &old, NULL))
+	if (!take_ours(fn_oid, name, token, LOCKEXT_KEY_CHANGE, lockext_is_ours, &table, &old, NULL))
 		return false;
 	if (leave_row_to_next(&table, name, &old))
 		return true;
@@ -239,7 +262,7 @@ lockext_renew(PG_FUNCTION_ARGS)
 	hold = lockext_held_by_transaction(&name);
 	if (hold != NULL)
 	{
-		if (is_ours(hold, token))
+		if (lockext_is_ours(&name, hold, token))
 			refuse_renewal(&name);
 		lockext_outcome_row(&outcome, hold);
 		outcome.reason = LOCKEXT_REASON_LOST;
@@ -249,7 +272,8 @@ lockext_renew(PG_FUNCTION_ARGS)
 	lockext_must_be_able_to_write("lock_renew()");
 
 	lockext_xact_wal_begin();
-	if (!take_ours(fn_oid, &name, token, LOCKEXT_KEY_RENEW, &table, &old, &outcome))
+	if (!take_ours(fn_oid, &name, token, LOCKEXT_KEY_RENEW, lockext_is_ours_or_pinned,
+				   &table, &old, &outcome))
 	{
 		outcome.reason = LOCKEXT_REASON_LOST;
 		PG_RETURN_DATUM(lockext_form_result(fcinfo, &name, lockext_caller_label(), &outcome));

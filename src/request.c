@@ -219,16 +219,17 @@ validation_reply(const ErrorData *error)
 	return error_reply(error->message, "VALIDATION_ERROR", lockext_json_end(&data));
 }
 
-/* The documented reply has no room for the cause: that goes out as a warning. */
-static Jsonb *
-failure_reply(const ErrorData *error, Operation operation)
+/* The documented replies have no room for the cause: that goes out as a warning. */
+static void
+warn_of_cause(const ErrorData *error, Operation operation)
 {
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
-			 errmsg("%s: %s", operations[operation].error, error->message),
+			 errmsg("%s: %s (SQLSTATE %s)", operations[operation].error, error->message,
+					unpack_sql_state(error->sqlerrcode)),
 			 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0,
-			 error->hint != NULL ? errhint("%s", error->hint) : 0));
-	return error_reply(operations[operation].error, operations[operation].code, NULL);
+			 error->hint != NULL ? errhint("%s", error->hint) : 0,
+			 error->context != NULL ? errcontext("%s", error->context) : 0));
 }
 
 static Jsonb *
@@ -239,9 +240,11 @@ reply_to_error(const ErrorData *error, Operation operation)
 		case ERRCODE_INVALID_PARAMETER_VALUE:
 			return validation_reply(error);
 		case ERRCODE_INSUFFICIENT_PRIVILEGE:
+			warn_of_cause(error, operation);
 			return error_reply("Invalid API key", "INVALID_API_KEY", NULL);
 		default:
-			return failure_reply(error, operation);
+			warn_of_cause(error, operation);
+			return error_reply(operations[operation].error, operations[operation].code, NULL);
 	}
 }
 

@@ -353,7 +353,7 @@ lockext_describe_blocker(const Blocker *blocker)
 					blocker->pid, lockext_role_name(blocker->roleid));
 }
 
-/* Who stands in the way, for a detail. */
+/* Who stands in the way, for a detail.  name: of a lock that was to be taken, or NULL. */
 char *
 lockext_describe_holder(const LockName *name, const Outcome *outcome)
 {
@@ -361,7 +361,7 @@ lockext_describe_holder(const LockName *name, const Outcome *outcome)
 
 	if (!outcome->row_valid)
 		return lockext_describe_blocker(&outcome->blocker);
-	if (lockext_row_is_mine(name, row))
+	if (name != NULL && lockext_row_is_mine(name, row))
 		return psprintf("This session took it (%s) at %s; it does not wait for itself.",
 						lockext_clip(row->calling_fn), timestamptz_to_str(row->acquired_at));
 	return psprintf("Role \"%s\" holds it (%s, process %d) since %s.",

@@ -178,7 +178,7 @@ lockext_rule_wait(const char *what, int64 ms)
 {
 	if (ms < -1 || ms > PG_INT32_MAX)
 		lockext_bad_value(what, lockext_show_int(ms),
-						  "It is a number of milliseconds; 0 does not wait, -1 waits without limit.", NULL);
+						  "It is a number of milliseconds up to 2147483647; 0 does not wait, -1 waits without limit.", NULL);
 	return ms;
 }
 

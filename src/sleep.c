@@ -196,10 +196,26 @@ honor_cancel(void)
 				 errmsg("canceling statement due to user request")));
 }
 
-/* Take the lock in a subtransaction, waiting so many milliseconds; false if in vain. */
+/* What is slept on: a lock that is to be had, or the end of a transaction. */
+typedef struct Target
+{
+	const LOCKTAG *tag;			/* NULL: a transaction */
+	LOCKMODE	mode;
+	VirtualTransactionId vxid;
+} Target;
+
+static void
+sleep_on(const Target *target)
+{
+	if (target->tag != NULL)
+		(void) lockext_lock(target->tag, target->mode, true);
+	else
+		(void) VirtualXactLock(target->vxid, true);
+}
+
+/* Sleep on it in a subtransaction, for so many milliseconds; false if in vain. */
 static bool
-lock_in_subtransaction(Patience *patience, const LOCKTAG *tag, LOCKMODE mode,
-					   int timeout_ms, bool is_error)
+sleep_in_subtransaction(Patience *patience, const Target *target, int timeout_ms, bool is_error)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -214,7 +230,7 @@ lock_in_subtransaction(Patience *patience, const LOCKTAG *tag, LOCKMODE mode,
 		begin_noting_cancel();
 		LockTimeout = timeout_ms;
 		DeadlockTimeout = deadlock_timeout(patience, timeout_ms);
-		(void) lockext_lock(tag, mode, true);
+		sleep_on(target);
 		LockTimeout = users_timeout;
 		DeadlockTimeout = servers_timeout;
 
@@ -249,6 +265,27 @@ lock_in_subtransaction(Patience *patience, const LOCKTAG *tag, LOCKMODE mode,
 	return locked;
 }
 
+/* False if the time has come, or patience is at its end, before. */
+static bool
+sleep_until_had(Patience *patience, const Target *target, Moment until)
+{
+	Moment		limit = Min(until, patience->lock_timeout);
+
+	if (limit == patience->lock_timeout && lockext_moment() >= limit)
+		fail_lock_timeout();
+	if (lockext_moment() >= limit)
+		return false;
+
+	prepare_to_sleep(patience);
+	if (limit == MOMENT_NEVER)
+	{
+		sleep_on(target);
+		return true;
+	}
+	return sleep_in_subtransaction(patience, target, milliseconds_until(limit),
+								   limit == patience->lock_timeout);
+}
+
 /*
  * Take a lock for the current subtransaction, asleep in the lock manager until it
  * is free.  False if it could not be had by then; the lock is not held in that
@@ -261,18 +298,18 @@ lock_in_subtransaction(Patience *patience, const LOCKTAG *tag, LOCKMODE mode,
 bool
 lockext_lock_until(Patience *patience, const LOCKTAG *tag, LOCKMODE mode, Moment until)
 {
-	Moment		limit = Min(until, patience->lock_timeout);
+	Target		target = {.tag = tag,.mode = mode};
 
-	if (limit == patience->lock_timeout && lockext_moment() >= limit)
-		fail_lock_timeout();
-	if (lockext_moment() >= limit)
-		return false;
+	return sleep_until_had(patience, &target, until);
+}
 
-	prepare_to_sleep(patience);
-	if (limit == MOMENT_NEVER)
-		return lockext_lock(tag, mode, true);
-	return lock_in_subtransaction(patience, tag, mode, milliseconds_until(limit),
-								  limit == patience->lock_timeout);
+/* The same for the end of another transaction, be it prepared. */
+bool
+lockext_wait_for_end_until(Patience *patience, VirtualTransactionId vxid, Moment until)
+{
+	Target		target = {.vxid = vxid};
+
+	return sleep_until_had(patience, &target, until);
 }
 
 /*

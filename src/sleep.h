@@ -34,6 +34,8 @@ extern int64 lockext_patience_ms(const Patience *patience);
 
 extern bool lockext_lock_until(Patience *patience, const LOCKTAG *tag, LOCKMODE mode,
 							   Moment until);
+extern bool lockext_wait_for_end_until(Patience *patience, VirtualTransactionId vxid,
+									   Moment until);
 extern void lockext_sleep_until(Patience *patience, ConditionVariable *cv, Moment until);
 
 extern void lockext_client_watch(void);

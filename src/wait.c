@@ -5,7 +5,8 @@
  * Those who wait for the same lock queue for its QUEUE lock, in PostgreSQL's own
  * lock queue, so in order of arrival.  Who has it is at the head, and sleeps on
  * what is in the way:
- *	- a transaction that keeps KEY, open or prepared: on KEY;
+ *	- a transaction that takes, ends or has the lock, open or prepared: on KEY;
+ *	- one that guards or renews it: on that transaction;
  *	- a session that holds the lock: on its LIVE;
  *	- somebody rewriting the lock table: on that;
  *	- a committed lease, which no process stands for: on a condition variable,
@@ -400,6 +401,21 @@ sleep_on_lease(Wait *wait, ConditionVariable *cv)
 }
 
 /*
+ * Sleep until a transaction that guards or renews the lock has ended.  Not on KEY:
+ * whoever waits for that is in the way of the holder's other guards and renewals.  As a
+ * rollback to a savepoint gives KEY back too, not for long.
+ */
+static void
+sleep_on_guard(Wait *wait)
+{
+	Moment		until = Min(wait->patience->deadline, lockext_moment() + RELOOK_US);
+
+	lockext_unwatch();
+	(void) lockext_wait_for_holder(&wait->request->name.tag, lockext_claim_mode(wait->request),
+								   wait->patience, until);
+}
+
+/*
  * Is a transaction that is still open ending the lock, or about to take it?  What
  * excludes guards is not a guard, nor a renewal.
  */
@@ -431,10 +447,12 @@ sleep_on_obstacle(Wait *wait, ConditionVariable *cv, bool *gone)
 	else if (outcome->mode == NoLock)
 		lockext_sleep_until(wait->patience, NULL,
 							Min(wait->patience->deadline, lockext_moment() + POLL_US));
-	else if (memcmp(&outcome->in_the_way, &name->tag, sizeof(LOCKTAG)) == 0)
+	else if (memcmp(&outcome->in_the_way, &name->tag, sizeof(LOCKTAG)) != 0)
+		(void) sleep_on_table(wait);
+	else if (is_being_changed(name))
 		return sleep_on_key(wait);
 	else
-		(void) sleep_on_table(wait);
+		sleep_on_guard(wait);
 	return false;
 }
 

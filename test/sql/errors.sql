@@ -117,6 +117,15 @@ FROM (VALUES
 	(440, $$SELECT lock_renew('err-held', 60, domain => NULL)$$),
 	(441, $$SELECT lock_renew('err-held', 60, domain => repeat('d', 256))$$),
 	(450, $$SELECT lock_renew('err-held', 60, master => NULL)$$),
+	(460, $$SELECT lock_guard(NULL)$$),
+	(461, $$SELECT lock_guard('')$$),
+	(462, $$SELECT lock_guard('err-held ')$$),
+	(463, $$SELECT lock_guard(repeat('e', 256))$$),
+	(470, $$SELECT lock_guard('err-held', 0)$$),
+	(471, $$SELECT lock_guard('err-held', 9007199254740992)$$),
+	(480, $$SELECT lock_guard('err-held', domain => NULL)$$),
+	(481, $$SELECT lock_guard('err-held', domain => repeat('d', 256))$$),
+	(490, $$SELECT lock_guard('err-held', master => NULL)$$),
 	(510, $$SELECT lock_check(NULL)$$),
 	(511, $$SELECT lock_check('')$$),
 	(512, $$SELECT lock_check('err-held ')$$),
@@ -200,7 +209,10 @@ FROM (VALUES
 	(37, $$CALL lock_acquire_wait('err', 60, 2147483648)$$),
 	(38, $$CALL lock_acquire_wait('err', 60, nosuch => 1)$$),
 	(39, $$CALL lock_acquire_wait('err', 60, result => 5)$$),
-	(40, $$SELECT lockext_waiters('err')$$)) v(n, stmt)
+	(40, $$SELECT lockext_waiters('err')$$),
+	(41, $$SELECT lock_guard()$$),
+	(42, $$SELECT lock_guard(5)$$),
+	(43, $$SELECT lock_guard('err-held', 1.5)$$)) v(n, stmt)
 ORDER BY n;
 \pset tuples_only off
 \pset format aligned

@@ -62,7 +62,7 @@ $waiter->query_safe("SET lock_timeout = '100ms'; BEGIN");
 begin_statement($waiter, q(SELECT r->>'code' FROM lock_request('{"operation": "acquire", "key": "k", "waitMs": -1}') r));
 my ($reply, $warning) = end_statement($waiter);
 is($reply, 'LOCK_ACQUISITION_ERROR', 'lock_timeout: a reply');
-like($warning, qr/WARNING:\s+55P03: +Failed to acquire lock: canceling statement due to lock timeout/, 'lock_timeout: and its cause');
+like($warning, qr/WARNING:\s+55P03: +Failed to acquire lock: canceling statement due to lock timeout \(SQLSTATE 55P03\)/, 'lock_timeout: and its cause');
 is($waiter->query_safe("SELECT 1; COMMIT; RESET lock_timeout"), '1', 'lock_timeout: the transaction goes on');
 ok(wait_until($watch, $none_left), 'lock_timeout: nothing is left of the wait');
 
