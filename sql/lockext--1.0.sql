@@ -303,6 +303,133 @@ COMMENT ON COLUMN lockext_waiters.form IS
 
 GRANT SELECT ON lockext_waiters TO PUBLIC;
 
+--
+-- Guarded tables and schemas
+--
+CREATE TABLE lockext_guarded_schema (
+	schema text COLLATE "C" PRIMARY KEY,
+	domain text COLLATE "C" NOT NULL,
+	key text COLLATE "C" NOT NULL
+)
+USING heap;
+
+COMMENT ON TABLE lockext_guarded_schema IS
+'lockext: the schemas that lock_guard_schema() guards; see lockext_guards';
+
+REVOKE ALL ON TABLE lockext_guarded_schema FROM PUBLIC;
+
+-- by name, so that guards are dumped and restored
+SELECT pg_catalog.pg_extension_config_dump('lockext_guarded_schema', '');
+
+CREATE FUNCTION lockext_ignore_replicated() RETURNS trigger
+AS 'MODULE_PATHNAME', 'lockext_ignore_replicated'
+LANGUAGE C;
+
+COMMENT ON FUNCTION lockext_ignore_replicated() IS
+'lockext: trigger of the table of guarded schemas; drops rows that arrive by logical replication';
+
+REVOKE ALL ON FUNCTION lockext_ignore_replicated() FROM PUBLIC;
+
+CREATE TRIGGER lockext_ignore_replicated
+BEFORE INSERT OR UPDATE OR DELETE ON lockext_guarded_schema
+FOR EACH ROW EXECUTE FUNCTION lockext_ignore_replicated();
+
+ALTER TABLE lockext_guarded_schema ENABLE ALWAYS TRIGGER lockext_ignore_replicated;
+
+COMMENT ON TRIGGER lockext_ignore_replicated ON lockext_guarded_schema IS
+'drops rows that arrive by logical replication';
+
+-- whoever owns a table may put it on that, so it is for everybody
+CREATE FUNCTION lockext_guard_write() RETURNS trigger
+AS 'MODULE_PATHNAME', 'lockext_guard_write'
+LANGUAGE C;
+
+COMMENT ON FUNCTION lockext_guard_write() IS
+'lockext: trigger of guarded tables, made by lock_guard_table(); arguments: key, domain';
+
+CREATE FUNCTION lockext_ddl_start() RETURNS event_trigger
+AS 'MODULE_PATHNAME', 'lockext_ddl_start'
+LANGUAGE C;
+
+COMMENT ON FUNCTION lockext_ddl_start() IS
+'lockext: event trigger, made with the first guard; refuses commands that cannot be rolled back';
+
+CREATE FUNCTION lockext_ddl_end() RETURNS event_trigger
+AS 'MODULE_PATHNAME', 'lockext_ddl_end'
+LANGUAGE C;
+
+COMMENT ON FUNCTION lockext_ddl_end() IS
+'lockext: event trigger, made with the first guard; guards are in effect as long as it is there';
+
+REVOKE ALL ON FUNCTION lockext_ddl_start() FROM PUBLIC;
+REVOKE ALL ON FUNCTION lockext_ddl_end() FROM PUBLIC;
+
+CREATE FUNCTION lock_guard_table(
+	relation regclass,
+	key text,
+	domain text DEFAULT ''
+) RETURNS void
+AS 'MODULE_PATHNAME', 'lockext_guard_table'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lock_guard_table(regclass, text, text) IS
+'from now on writing to the table, its partitions and children is error LK002 for a transaction that does not have the lock; for the owner of the table';
+
+CREATE FUNCTION lock_unguard_table(relation regclass) RETURNS void
+AS 'MODULE_PATHNAME', 'lockext_unguard_table'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lock_unguard_table(regclass) IS
+'end what lock_guard_table() began; for the owner of the table, with the lock';
+
+CREATE FUNCTION lock_guard_schema(
+	schema regnamespace,
+	key text,
+	domain text DEFAULT ''
+) RETURNS void
+AS 'MODULE_PATHNAME', 'lockext_guard_schema'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lock_guard_schema(regnamespace, text, text) IS
+'from now on DDL on the schema and its objects is error LK002 for a transaction that does not have the lock; for the owner of the schema';
+
+CREATE FUNCTION lock_unguard_schema(schema regnamespace) RETURNS void
+AS 'MODULE_PATHNAME', 'lockext_unguard_schema'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lock_unguard_schema(regnamespace) IS
+'end what lock_guard_schema() began; for the owner of the schema, with the lock';
+
+CREATE FUNCTION lockext_guards(
+	OUT kind text,
+	OUT schema text,
+	OUT relation text,
+	OUT key text,
+	OUT domain text,
+	OUT held boolean,
+	OUT owner text,
+	OUT scope text,
+	OUT calling_fn text,
+	OUT acquired_at timestamptz,
+	OUT expires_at timestamptz,
+	OUT pid integer,
+	OUT application_name text
+) RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'lockext_guards'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+
+COMMENT ON FUNCTION lockext_guards() IS
+'every guarded table and schema; see the view of the same name';
+
+CREATE VIEW lockext_guards AS SELECT * FROM lockext_guards();
+
+COMMENT ON VIEW lockext_guards IS
+'what is guarded by which lock in this database, and who holds it at this moment';
+COMMENT ON COLUMN lockext_guards.kind IS 'table or schema';
+COMMENT ON COLUMN lockext_guards.relation IS 'null for a schema';
+
+GRANT SELECT ON lockext_guards TO PUBLIC;
+
 -- Say so once if the library is not preloaded.
 CREATE FUNCTION lockext_note_preload() RETURNS void
 AS 'MODULE_PATHNAME', 'lockext_note_preload'

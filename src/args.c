@@ -25,20 +25,21 @@ read_name(FunctionCallInfo fcinfo, int key, int domain, int master,
 	text	   *d;
 	text	   *k;
 
-	if (PG_ARGISNULL(master))
+	if (master != LOCKEXT_NO_ARG && PG_ARGISNULL(master))
 		lockext_bad_value(ARGUMENT("master"), NULL, NULL, NULL);
 	if (PG_ARGISNULL(domain))
 		lockext_bad_value(ARGUMENT("domain"), NULL, "The default domain is the empty string.", NULL);
 	d = PG_GETARG_TEXT_PP(domain);
 	lockext_rule_domain(ARGUMENT("domain"), d);
 
-	if (PG_GETARG_BOOL(master))
+	if (master != LOCKEXT_NO_ARG && PG_GETARG_BOOL(master))
 		k = cstring_to_text("");
 	else
 	{
 		if (PG_ARGISNULL(key))
 			lockext_bad_value(ARGUMENT("key"), NULL, NULL,
-							  "A domain's master lock is taken with master => true.");
+							  master == LOCKEXT_NO_ARG ? NULL
+							  : "A domain's master lock is taken with master => true.");
 		k = PG_GETARG_TEXT_PP(key);
 		rule(ARGUMENT("key"), k);
 	}
@@ -46,7 +47,7 @@ read_name(FunctionCallInfo fcinfo, int key, int domain, int master,
 }
 
 /*
- * The lock named by the arguments at these positions.  With master the key is
+ * The lock named by the arguments at these positions; master may be LOCKEXT_NO_ARG.  With master the key is
  * neither needed nor read (requirements, decision 13).
  */
 void

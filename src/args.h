@@ -11,6 +11,9 @@
 #include "names.h"
 #include "utils/jsonb.h"
 
+/* The function has no such argument. */
+#define LOCKEXT_NO_ARG (-1)
+
 extern void lockext_arg_name(FunctionCallInfo fcinfo, int key, int domain, int master,
 							 LockName *name);
 extern void lockext_arg_any_name(FunctionCallInfo fcinfo, int key, int domain, int master,

@@ -11,6 +11,8 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -134,6 +136,40 @@ compat_guc_malloc(size_t size)
 	return malloc(size);
 #else
 	return guc_malloc(LOG, size);
+#endif
+}
+
+static inline void
+compat_guc_free(void *ptr)
+{
+#if PG_VERSION_NUM < 160000
+	free(ptr);
+#else
+	guc_free(ptr);
+#endif
+}
+
+/* 16: foreign tables can have triggers for TRUNCATE. */
+#define COMPAT_FOREIGN_TRUNCATE_TRIGGERS (PG_VERSION_NUM >= 160000)
+
+/* 16: one function for the ownership of objects of all kinds. */
+static inline bool
+compat_owns_relation(Oid relid, Oid role)
+{
+#if PG_VERSION_NUM < 160000
+	return pg_class_ownercheck(relid, role);
+#else
+	return object_ownercheck(RelationRelationId, relid, role);
+#endif
+}
+
+static inline bool
+compat_owns_schema(Oid schema, Oid role)
+{
+#if PG_VERSION_NUM < 160000
+	return pg_namespace_ownercheck(schema, role);
+#else
+	return object_ownercheck(NamespaceRelationId, schema, role);
 #endif
 }
 

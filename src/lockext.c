@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "compat.h"
+#include "ddl.h"
 #include "own.h"
 #include "settings.h"
 #include "shared.h"
@@ -26,6 +27,7 @@ LOCKEXT_MODULE_MAGIC;
 PGDLLEXPORT void _PG_init(void);
 
 PG_FUNCTION_INFO_V1(lockext_refuse_write);
+PG_FUNCTION_INFO_V1(lockext_ignore_replicated);
 PG_FUNCTION_INFO_V1(lockext_note_preload);
 
 static void say_not_preloaded(XactEvent event, void *arg);
@@ -43,6 +45,7 @@ _PG_init(void)
 	lockext_own_init();
 	lockext_waiters_init();
 	lockext_wait_init();
+	lockext_ddl_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		lockext_shared_init();
@@ -72,6 +75,25 @@ lockext_refuse_write(PG_FUNCTION_ARGS)
 			 errmsg("the lock table can be changed by lockext's functions only"),
 			 errhint("Use lock_break() to end somebody else's lock.")));
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * Trigger of the table of guarded schemas: another server's guards, that arrive by
+ * logical replication, are dropped.
+ */
+Datum
+lockext_ignore_replicated(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(data->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" can only be called as a row trigger", "lockext_ignore_replicated")));
+	if (IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(data->tg_event)
+						   ? data->tg_newtuple : data->tg_trigtuple);
 }
 
 /*

@@ -36,28 +36,6 @@ enum
 	RESULT_COLUMNS
 };
 
-enum
-{
-	INFO_KEY,
-	INFO_DOMAIN,
-	INFO_MASTER,
-	INFO_HELD,
-	INFO_OWNER,
-	INFO_SCOPE,
-	INFO_CALLING_FN,
-	INFO_ACQUIRED_AT,
-	INFO_TIMEOUT,
-	INFO_EXPIRES_AT,
-	INFO_TOKEN,
-	INFO_PID,
-	INFO_APPLICATION_NAME,
-	INFO_CLIENT_ADDR,
-	INFO_DATA,
-	INFO_WAITERS
-};
-
-StaticAssertDecl(INFO_WAITERS + 1 == LOCKEXT_INFO_COLUMNS, "lock_info has 16 columns");
-
 static void
 set(Datum *values, bool *nulls, int column, Datum value)
 {
@@ -230,40 +208,40 @@ lockext_fill_info(const LockName *name, const LockRow *row, Datum *values, bool 
 
 	memset(nulls, true, LOCKEXT_INFO_COLUMNS * sizeof(bool));
 	if (!lockext_name_is_master(name))
-		set(values, nulls, INFO_KEY, PointerGetDatum(name->key));
-	set(values, nulls, INFO_DOMAIN, PointerGetDatum(name->domain));
-	set(values, nulls, INFO_MASTER, BoolGetDatum(lockext_name_is_master(name)));
-	set(values, nulls, INFO_HELD, BoolGetDatum(row != NULL));
+		set(values, nulls, LOCKEXT_INFO_KEY, PointerGetDatum(name->key));
+	set(values, nulls, LOCKEXT_INFO_DOMAIN, PointerGetDatum(name->domain));
+	set(values, nulls, LOCKEXT_INFO_MASTER, BoolGetDatum(lockext_name_is_master(name)));
+	set(values, nulls, LOCKEXT_INFO_HELD, BoolGetDatum(row != NULL));
 	n = lockext_count_waiters(name);
 	if (n >= 0)
-		set(values, nulls, INFO_WAITERS, Int32GetDatum(n));
+		set(values, nulls, LOCKEXT_INFO_WAITERS, Int32GetDatum(n));
 	if (row == NULL)
 		return;
 
-	set(values, nulls, INFO_SCOPE, CStringGetTextDatum(lockext_scope_name(row->scope)));
+	set(values, nulls, LOCKEXT_INFO_SCOPE, CStringGetTextDatum(lockext_scope_name(row->scope)));
 	if (OidIsValid(row->owner))
-		set(values, nulls, INFO_OWNER, CStringGetTextDatum(lockext_role_name(row->owner)));
+		set(values, nulls, LOCKEXT_INFO_OWNER, CStringGetTextDatum(lockext_role_name(row->owner)));
 	if (row->pid != 0)
-		set(values, nulls, INFO_PID, Int32GetDatum(row->pid));
+		set(values, nulls, LOCKEXT_INFO_PID, Int32GetDatum(row->pid));
 	if (row->token == 0)
 		return;					/* of another's transaction no more is known */
 
-	set(values, nulls, INFO_CALLING_FN, PointerGetDatum(row->calling_fn));
-	set(values, nulls, INFO_ACQUIRED_AT, TimestampTzGetDatum(row->acquired_at));
-	set(values, nulls, INFO_APPLICATION_NAME, PointerGetDatum(row->application_name));
+	set(values, nulls, LOCKEXT_INFO_CALLING_FN, PointerGetDatum(row->calling_fn));
+	set(values, nulls, LOCKEXT_INFO_ACQUIRED_AT, TimestampTzGetDatum(row->acquired_at));
+	set(values, nulls, LOCKEXT_INFO_APPLICATION_NAME, PointerGetDatum(row->application_name));
 	if (row->timeout_ms != -1)
 	{
-		set(values, nulls, INFO_TIMEOUT, NumericGetDatum(lockext_seconds(row->timeout_ms)));
-		set(values, nulls, INFO_EXPIRES_AT, TimestampTzGetDatum(row->expires_at));
+		set(values, nulls, LOCKEXT_INFO_TIMEOUT, NumericGetDatum(lockext_seconds(row->timeout_ms)));
+		set(values, nulls, LOCKEXT_INFO_EXPIRES_AT, TimestampTzGetDatum(row->expires_at));
 	}
 	if (has_privs_of_role(GetUserId(), row->owner) ||
 		has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS))
 	{
-		set(values, nulls, INFO_TOKEN, Int64GetDatum(row->token));
+		set(values, nulls, LOCKEXT_INFO_TOKEN, Int64GetDatum(row->token));
 		if (row->client_addr != NULL)
-			set(values, nulls, INFO_CLIENT_ADDR, PointerGetDatum(row->client_addr));
+			set(values, nulls, LOCKEXT_INFO_CLIENT_ADDR, PointerGetDatum(row->client_addr));
 		if (row->data != NULL)
-			set(values, nulls, INFO_DATA, JsonbPGetDatum(row->data));
+			set(values, nulls, LOCKEXT_INFO_DATA, JsonbPGetDatum(row->data));
 	}
 }
 

@@ -29,7 +29,27 @@ typedef struct Outcome
 #define LOCKEXT_REASON_BUSY "busy"
 #define LOCKEXT_REASON_LOST "lost"
 
-#define LOCKEXT_INFO_COLUMNS 16
+/* The columns of lock_info. */
+enum
+{
+	LOCKEXT_INFO_KEY,
+	LOCKEXT_INFO_DOMAIN,
+	LOCKEXT_INFO_MASTER,
+	LOCKEXT_INFO_HELD,
+	LOCKEXT_INFO_OWNER,
+	LOCKEXT_INFO_SCOPE,
+	LOCKEXT_INFO_CALLING_FN,
+	LOCKEXT_INFO_ACQUIRED_AT,
+	LOCKEXT_INFO_TIMEOUT,
+	LOCKEXT_INFO_EXPIRES_AT,
+	LOCKEXT_INFO_TOKEN,
+	LOCKEXT_INFO_PID,
+	LOCKEXT_INFO_APPLICATION_NAME,
+	LOCKEXT_INFO_CLIENT_ADDR,
+	LOCKEXT_INFO_DATA,
+	LOCKEXT_INFO_WAITERS,
+	LOCKEXT_INFO_COLUMNS
+};
 
 extern Datum lockext_form_call_result(FunctionCallInfo fcinfo, const LockName *name,
 									  text *calling_fn, const Outcome *outcome);

@@ -8,11 +8,13 @@
 #include "postgres.h"
 
 #include "compat.h"
+#include "presented.h"
 #include "settings.h"
 
 #include <limits.h>
 
 #include "nodes/pg_list.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
@@ -24,6 +26,7 @@ int			lockext_max_keys = 1000;
 bool		lockext_log_waits = false;
 int			lockext_default_wait = 0;
 int			lockext_default_expiry = -1;
+char	   *lockext_bypass_guards = NULL;
 
 /* lockext.domains as it was set, and taken apart. */
 #define ALL_DOMAINS "*"
@@ -116,6 +119,18 @@ lockext_domain_is_allowed(const text *domain)
 		if (strlen(name) == len && memcmp(name, VARDATA_ANY(domain), len) == 0)
 			return true;
 	}
+	return false;
+}
+
+/* The reason goes to the log, and "on" is none. */
+static bool
+check_bypass_guards(char **newval, void **extra, GucSource source)
+{
+	bool		word;
+
+	if (**newval == '\0' || !parse_bool(*newval, &word))
+		return true;
+	GUC_check_errdetail("The value is the reason why guards are bypassed; the empty string bypasses none.");
 	return false;
 }
 
@@ -227,6 +242,16 @@ lockext_settings_init(void)
 							 false,
 							 PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+
+	DefineCustomStringVariable("lockext.bypass_guards",
+							   "Reason for passing guarded tables and schemas without their locks.",
+							   "Each use is logged.  The empty string bypasses no guard.",
+							   &lockext_bypass_guards,
+							   "",
+							   PGC_SUSET, 0,
+							   check_bypass_guards, NULL, NULL);
+
+	lockext_presented_init();
 
 	MarkGUCPrefixReserved("lockext");
 }

@@ -17,6 +17,7 @@ extern int	lockext_max_keys;
 extern bool lockext_log_waits;
 extern int	lockext_default_wait;	/* ms, -1 = without limit */
 extern int	lockext_default_expiry; /* ms, -1 = never */
+extern char *lockext_bypass_guards; /* why; "" = no */
 
 extern bool lockext_domain_is_allowed(const text *domain);
 extern void lockext_settings_init(void);

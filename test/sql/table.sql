@@ -216,7 +216,7 @@ COPY (SELECT key FROM lockext_lock WHERE key = 'tab-kept') TO stdout;
 -- the table's properties: no TOAST table, not dumped, no type that keeps pg_upgrade away
 SELECT relkind, relpersistence, reltoastrelid <> 0 AS toast, relreplident, reloptions
 FROM pg_class WHERE oid = 'lockext_lock'::regclass;
-SELECT extconfig, extrelocatable FROM pg_extension WHERE extname = 'lockext';
+SELECT extconfig::regclass[], extrelocatable FROM pg_extension WHERE extname = 'lockext';
 SELECT attname, format_type(atttypid, atttypmod), attnotnull, attstorage, attcollation = 950 AS "C" FROM pg_attribute
 WHERE attrelid = 'lockext_lock'::regclass AND attnum > 0 ORDER BY attnum;
 SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'lockext_lock'::regclass ORDER BY 1;
