@@ -240,6 +240,7 @@ log_bypass(const LockName *name, const char *what)
 	last_what = hash;
 	ereport(LOG,
 			(errmsg("guard bypassed: %s without %s", what, lockext_name_display(name)),
+			 errhidestmt(true),
 			 errdetail("Role \"%s\" (session role \"%s\"); reason: %s; command: %s",
 					   lockext_role_name(GetUserId()), lockext_role_name(GetSessionUserId()),
 					   lockext_bypass_guards,
