@@ -62,11 +62,10 @@ typedef struct Meta
 {
 	text	   *domain;
 	Path		input;
-	bool		has_output;
-	Path		output;
+	Member		output;			/* what these three may be */
 	bool		master;
-	Member		timeout;		/* what these two may be */
-	Member		expiry;			/* matters to TryLock only */
+	Member		timeout;		/* matters only to actions */
+	Member		expiry;			/* that have a use for them */
 	bool		allow_no_lock;
 } Meta;
 
@@ -180,17 +179,6 @@ read_parameters(const Member *parameters, Meta *meta)
 	meta->expiry = members[EXPIRY];
 }
 
-static void
-read_paths(const Member *input, const Member *output, Meta *meta)
-{
-	if (input->given && !is_none(input))
-		append_path(&meta->input, MEMBER("inputElement"), input->text);
-	meta->has_output = !output->given || !is_none(output);
-	meta->output = meta->input;
-	if (output->given && meta->has_output)
-		append_path(&meta->output, MEMBER("outputElement"), output->text);
-}
-
 /* event_meta may be NULL: as if it were empty. */
 static void
 read_meta(Jsonb *event_meta, Meta *meta)
@@ -207,7 +195,9 @@ read_meta(Jsonb *event_meta, Meta *meta)
 		lockext_json_read(&event_meta->root, "", members, META_MEMBERS);
 	meta->domain = members[DOMAIN].given ? members[DOMAIN].text : cstring_to_text("");
 	lockext_rule_domain(MEMBER("domain"), meta->domain);
-	read_paths(&members[INPUT], &members[OUTPUT], meta);
+	if (members[INPUT].given && !is_none(&members[INPUT]))
+		append_path(&meta->input, MEMBER("inputElement"), members[INPUT].text);
+	meta->output = members[OUTPUT];
 	read_parameters(&members[PARAMETERS], meta);
 }
 
@@ -262,22 +252,24 @@ merge(Jsonb *object, Jsonb *members)
 static Jsonb *
 with_result(Jsonb *payload, const Meta *meta, bool locked)
 {
-	const Path *path = &meta->output;
+	Path		path = meta->input;
 	Jsonb	   *elements[MAX_PATH + 1];
 	Jsonb	   *result;
 	JsonbParseState *state;
 
-	if (!meta->has_output)
+	if (meta->output.given && is_none(&meta->output))
 		return payload;
+	if (meta->output.given)
+		append_path(&path, MEMBER("outputElement"), meta->output.text);
 
-	walk(payload, path, elements);
+	walk(payload, &path, elements);
 	lockext_json_begin(&state);
 	lockext_json_bool(&state, "locked", locked);
-	result = merge(elements[path->n], lockext_json_end(&state));
-	for (int i = path->n - 1; i >= 0; i--)
+	result = merge(elements[path.n], lockext_json_end(&state));
+	for (int i = path.n - 1; i >= 0; i--)
 	{
 		lockext_json_begin(&state);
-		lockext_json_jsonb(&state, pnstrdup(path->names[i], path->lengths[i]), result);
+		lockext_json_jsonb(&state, pnstrdup(path.names[i], path.lengths[i]), result);
 		result = merge(elements[i], lockext_json_end(&state));
 	}
 	return result;
@@ -302,7 +294,7 @@ try_lock(Oid fn_oid, Jsonb *payload, const Meta *meta)
 		.fn_oid = fn_oid,.scope = LOCKEXT_SCOPE_LEASE
 	};
 	Outcome		outcome;
-	Jsonb	   *not_locked;
+	Jsonb	   *locked;
 
 	lockext_must_be_allowed(fn_oid, LOCKEXT_MAY_ACQUIRE);
 	read_name(payload, meta, &request.name);
@@ -314,13 +306,13 @@ try_lock(Oid fn_oid, Jsonb *payload, const Meta *meta)
 		: lockext_rule_expiry("setting \"lockext.default_expiry\"", lockext_default_expiry);
 
 	/* whatever is wrong with the output element is found out before */
-	not_locked = with_result(payload, meta, false);
+	locked = with_result(payload, meta, true);
 	request.calling_fn = lockext_caller_label();
 	if (lockext_acquire_now(&request, "lock_event()", &outcome))
-		return with_result(payload, meta, true);
+		return locked;
 	if (!meta->allow_no_lock)
 		fail_not_locked(&request.name, &outcome);
-	return not_locked;
+	return with_result(payload, meta, false);
 }
 
 static Jsonb *

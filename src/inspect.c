@@ -154,6 +154,7 @@ lockext_held(PG_FUNCTION_ARGS)
 	LockTable	table;
 
 	InitMaterializedSRF(fcinfo, 0);
+	lockext_must_have_columns(((ReturnSetInfo *) fcinfo->resultinfo)->setDesc, LOCKEXT_INFO_COLUMNS);
 	(void) lockext_table_open(&table, fcinfo->flinfo->fn_oid, AccessShareLock, true);
 	put_held(&table, (ReturnSetInfo *) fcinfo->resultinfo);
 	lockext_for_each_hold(put_lock, fcinfo->resultinfo);

@@ -162,7 +162,8 @@ lockext_clip(const text *t)
 
 	/* in SQL_ASCII nobody knows where a character begins, but the client may */
 	if (shown < len && GetDatabaseEncoding() == PG_SQL_ASCII)
-		while (shown > 0 && IS_HIGHBIT_SET(VARDATA_ANY(t)[shown]))
+		while (shown > 0 && IS_HIGHBIT_SET(VARDATA_ANY(t)[shown]) &&
+			   IS_HIGHBIT_SET(VARDATA_ANY(t)[shown - 1]))
 			shown--;
 	return shown == len ? text_to_cstring(t)
 		: psprintf("%.*s...", shown, VARDATA_ANY(t));

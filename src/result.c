@@ -43,9 +43,9 @@ set(Datum *values, bool *nulls, int column, Datum value)
 	nulls[column] = false;
 }
 
-/* Somebody with the rights to do so may have altered it. */
-static void
-must_have_columns(TupleDesc desc, int columns)
+/* Raises 42809 if somebody with the rights to do so has altered the row type. */
+void
+lockext_must_have_columns(TupleDesc desc, int columns)
 {
 	if (desc->natts != columns)
 		ereport(ERROR,
@@ -63,7 +63,7 @@ result_desc(FunctionCallInfo fcinfo, int columns)
 {
 	TupleDesc	desc = lookup_rowtype_tupdesc(get_func_rettype(fcinfo->flinfo->fn_oid), -1);
 
-	must_have_columns(desc, columns);
+	lockext_must_have_columns(desc, columns);
 	return desc;
 }
 
@@ -188,7 +188,7 @@ lockext_form_call_result(FunctionCallInfo fcinfo, const LockName *name,
 	Datum		value;
 	bool		null = false;
 
-	must_have_columns(inner, RESULT_COLUMNS);
+	lockext_must_have_columns(inner, RESULT_COLUMNS);
 	value = HeapTupleGetDatum(form_result(inner, name, calling_fn, outcome));
 	return HeapTupleGetDatum(heap_form_tuple(desc, &value, &null));
 }

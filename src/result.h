@@ -53,6 +53,7 @@ enum
 
 extern Datum lockext_form_call_result(FunctionCallInfo fcinfo, const LockName *name,
 									  text *calling_fn, const Outcome *outcome);
+extern void lockext_must_have_columns(TupleDesc desc, int columns);
 extern Numeric lockext_seconds(int64 ms);
 extern char *lockext_describe_blocker(const Blocker *blocker);
 extern char *lockext_describe_holder(const LockName *name, const Outcome *outcome);

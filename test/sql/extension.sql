@@ -138,3 +138,27 @@ COMMIT;
 SELECT held, token > :old AS newer FROM lock_check('ext');
 SELECT lock_release('ext');
 SELECT key FROM lockext_held ORDER BY key;
+
+-- a result type was altered: refused, and nothing comes of the call, until the
+-- extension is created again
+SELECT lock_try('ext-held', 60) IS NOT NULL AS acquired;
+ALTER TYPE lock_result ADD ATTRIBUTE more text;
+ALTER TYPE lock_info ADD ATTRIBUTE more text;
+SELECT lock_acquire('ext', 60);
+SELECT lock_acquire('ext-held', 60);
+SELECT lock_renew('ext-held', 60);
+CALL lock_acquire_wait('ext', 60);
+SELECT lock_check('ext-held');
+SELECT * FROM lockext_held;
+SELECT * FROM lockext_held();
+-- what returns something else goes on
+SELECT lock_try('ext', 60) IS NOT NULL AS acquired, lock_release('ext');
+SELECT lock_request('{"operation": "check", "key": "ext-held"}') -> 'exists' AS exists, lock_event('CheckLock', '{"id": "ext"}');
+-- dropped again is not as before
+ALTER TYPE lock_result DROP ATTRIBUTE more;
+SELECT lock_acquire('ext', 60);
+DROP EXTENSION lockext;
+CREATE EXTENSION lockext;
+SELECT acquired, lock_release('ext') FROM lock_acquire('ext', 60);
+SELECT held FROM lock_check('ext');
+SELECT key FROM lockext_held ORDER BY key;

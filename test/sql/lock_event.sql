@@ -106,7 +106,7 @@ ORDER BY n;
 SELECT v.payload, pg_temp.event('TryLock', v.payload::jsonb) AS "TryLock", pg_temp.event('Unlock', v.payload::jsonb) AS "Unlock"
 FROM (VALUES (1, 'null'), (2, '[]'), (3, '[{"id": "e-2"}]'), (4, '5'), (5, '"e-2"'), (6, 'true'), (7, '{}')) v(n, payload)
 ORDER BY n;
-SELECT key FROM lockext_held;
+SELECT key FROM lockext_held ORDER BY key;
 SELECT pg_temp.release_all();
 
 --
@@ -379,11 +379,11 @@ SELECT v.action, lock_event(v.action, '{"in": {"id": "e-meta"}}',
 FROM (VALUES (1, 'TryLock'), (2, 'TryLock'), (3, 'CheckLock'), (4, 'Unlock'), (5, 'CheckLock')) v(n, action)
 ORDER BY n;
 
--- what an action has no use for is checked for its type only
+-- what an action has no use for is checked for its type only; Unlock has none for outputElement
 SELECT v.meta, pg_temp.event('TryLock', '{"id": "e-meta"}', v.meta::jsonb) AS "TryLock", pg_temp.event('Unlock', '{"id": "e-meta"}', v.meta::jsonb) AS "Unlock",
 	pg_temp.event('CheckLock', '{"id": "e-meta"}', v.meta::jsonb) AS "CheckLock"
 FROM (VALUES (1, '{"parameters": {"expiry": 0}}'), (2, '{"parameters": {"expiry": 86400000}}'), (3, '{"parameters": {"timeout": -2}}'),
-			 (4, '{"parameters": {"timeout": 9999999999}}')) v(n, meta)
+			 (4, '{"parameters": {"timeout": 9999999999}}'), (5, '{"outputElement": "r..s"}')) v(n, meta)
 ORDER BY n;
 SELECT lock_event('TryLock', '{"id": "e-meta"}');
 SET lockext.default_expiry = '2h';

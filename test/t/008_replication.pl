@@ -42,12 +42,36 @@ ok($standby->poll_query_until('postgres', "SELECT NOT held FROM lock_check('shor
 is($standby->safe_psql('postgres', $held), $primary->safe_psql('postgres', $held),
 	'standby: lockext_held shows the same locks');
 
+foreach my $key (qw(held limited ended never))
+{
+	foreach my $check (qq(lock_request('{"operation": "check", "key": "$key"}') - 'timestamp'), qq(lock_event('CheckLock', '{"id": "$key"}')))
+	{
+		my $on_primary = $primary->safe_psql('postgres', "SELECT $check");
+
+		like($on_primary, $key =~ /held|limited/ ? qr/(exists|locked)": true/ : qr/(exists|locked)": false/, "primary: $check");
+		is($standby->safe_psql('postgres', "SELECT $check"), $on_primary, 'standby: the same');
+	}
+}
+
 foreach my $call ("lock_acquire('new')", "lock_acquire('held')", "lock_try('new')",
 	"lock_try('held')", "lock_release('held')", "lock_release('new')",
-	"lock_renew('held', 10)", "lock_break('held')")
+	"lock_renew('held', 10)", "lock_break('held')",
+	q(lock_event('TryLock', '{"id": "new"}')), q(lock_event('TryLock', '{"id": "held"}', '{"parameters": {"allowNoLock": true}}')),
+	q(lock_event('Unlock', '{"id": "new"}')), q(lock_event('Unlock', '{"id": "held"}')))
 {
 	is(sqlstate_of($standby, 'postgres', "SELECT $call"),
 		'25006', "standby: $call is refused");
+}
+foreach my $case ([ 'acquire', 'LOCK_ACQUISITION_ERROR' ], [ 'release', 'LOCK_RELEASE_ERROR' ])
+{
+	my ($operation, $code) = @$case;
+
+	foreach my $key (qw(new held))
+	{
+		my ($ret, $out, $err) = $standby->psql('postgres', qq(SELECT lock_request('{"operation": "$operation", "key": "$key"}')->>'code'));
+		is($out, $code, "standby: lock_request to $operation $key is refused");
+		like($err, qr/WARNING:.*\(SQLSTATE 25006\)/, 'standby: and says why');
+	}
 }
 is($standby->safe_psql('postgres',
 		"SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'lockext%'"),
