@@ -840,13 +840,22 @@ lockext_ddl_start(PG_FUNCTION_ARGS)
 static List *
 reported_objects(void)
 {
+	static SPIPlanPtr plan = NULL;
 	MemoryContext outer = CurrentMemoryContext;
 	List	   *objects = NIL;
 	int			result;
 
 	SPI_connect();
-	result = SPI_execute("SELECT DISTINCT classid, objid FROM pg_catalog.pg_event_trigger_ddl_commands() WHERE objid IS NOT NULL",
-						 false, 0);
+	if (plan == NULL)
+	{
+		SPIPlanPtr	new = SPI_prepare("SELECT DISTINCT classid, objid FROM pg_catalog.pg_event_trigger_ddl_commands() WHERE objid IS NOT NULL",
+									  0, NULL);
+
+		if (new == NULL || SPI_keepplan(new) != 0)
+			elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+		plan = new;
+	}
+	result = SPI_execute_plan(plan, NULL, NULL, false, 0);
 	if (result != SPI_OK_SELECT)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
 	for (uint64 i = 0; i < SPI_processed; i++)

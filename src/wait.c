@@ -180,7 +180,7 @@ must_not_matter_to_commit(FunctionCallInfo fcinfo)
 
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		castNode(CallContext, fcinfo->context)->atomic)
-		why = "It was called in a transaction block, in a function, in a block with an EXCEPTION clause, or in a procedure that cannot commit.";
+		why = "It was called in a transaction block, among several statements sent as one, in a function, in a block with an EXCEPTION clause, or in a procedure that cannot commit.";
 	else if (lockext_xact_keys() > 0)
 		why = "The current transaction has taken or released a lock.";
 	else if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
