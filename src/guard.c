@@ -15,8 +15,9 @@
  * or pinned it, by the session that holds it with scope "session", and by whoever
  * presents its token.
  *
- * Nothing is remembered here: the lock manager knows what is pinned, and forgets it
- * with the savepoint in which it was.
+ * The lock manager knows what is pinned, and forgets it with the savepoint in which it
+ * was.  But its KEY is a hash, which another name may have too, so the names are
+ * remembered here, with the nesting level of the (sub)transaction that pinned them.
  */
 #include "postgres.h"
 
@@ -32,9 +33,11 @@
 
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "lib/ilist.h"
 #include "miscadmin.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 /* The lock is not ours, or not any more. */
@@ -44,6 +47,171 @@
 #define ERRCODE_GUARDED MAKE_SQLSTATE('L', 'K', '0', '0', '2')
 
 PG_FUNCTION_INFO_V1(lockext_guard);
+
+typedef struct Pin
+{
+	dlist_node	node;
+	int			level;			/* of nesting, when it was taken */
+	bool		command;		/* see lockext_pin_for_command() */
+	LockName	name;
+} Pin;
+
+/* Newest first; in TopMemoryContext, as those for a command outlast transactions. */
+static dlist_head pins = DLIST_STATIC_INIT(pins);
+
+static void at_xact_end(XactEvent event, void *arg);
+static void at_subxact_end(SubXactEvent event, SubTransactionId mine,
+						   SubTransactionId parent, void *arg);
+
+void
+lockext_guard_init(void)
+{
+	RegisterXactCallback(at_xact_end, NULL);
+	RegisterSubXactCallback(at_subxact_end, NULL);
+}
+
+/* ---------- what is pinned ---------- */
+
+static void
+remember_pin(const LockName *name, bool command)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	Pin		   *pin = palloc(sizeof(Pin));
+
+	pin->level = GetCurrentTransactionNestLevel();
+	pin->command = command;
+	lockext_name_copy(&pin->name, name);
+	dlist_push_head(&pins, &pin->node);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+forget_pin(Pin *pin)
+{
+	dlist_delete(&pin->node);
+	pfree(pin->name.domain);
+	pfree(pin->name.key);
+	pfree(pin);
+}
+
+static bool
+is_pinned(const LockName *name)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &pins)
+	{
+		Pin		   *pin = dlist_container(Pin, node, iter.cur);
+
+		if (lockext_name_equals(name, pin->name.domain, pin->name.key))
+			return compat_lock_held_by_me(&name->tag, LOCKEXT_KEY_GUARD);
+	}
+	return false;
+}
+
+/* How many there are, as a mark for lockext_unpin_command(). */
+int
+lockext_pin_mark(void)
+{
+	int			n = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &pins)
+		n += dlist_container(Pin, node, iter.cur)->command;
+	return n;
+}
+
+/*
+ * A lock that this transaction has stays pinned until the end of the command even if
+ * that commits in between, as CREATE INDEX CONCURRENTLY does: KEY is taken for the
+ * session.  lockext_unpin_command() ends that, or the end of the (sub)transaction by an
+ * error.
+ */
+void
+lockext_pin_for_command(const LockName *name)
+{
+	remember_pin(name, true);
+	(void) LockAcquire(&name->tag, LOCKEXT_KEY_GUARD, true, false);
+}
+
+static void
+end_command_pin(Pin *pin)
+{
+	if (compat_lock_held_by_me(&pin->name.tag, LOCKEXT_KEY_GUARD))
+		LockRelease(&pin->name.tag, LOCKEXT_KEY_GUARD, true);
+	forget_pin(pin);
+}
+
+/*
+ * The command has ended without an error: what it pinned, all but the oldest mark, stays
+ * pinned until the end of its last transaction only.
+ */
+void
+lockext_unpin_command(int mark)
+{
+	int			n = lockext_pin_mark() - mark;
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &pins)
+	{
+		Pin		   *pin = dlist_container(Pin, node, iter.cur);
+		KeyLock		key;
+
+		if (!pin->command || n-- <= 0)
+			continue;
+		if (lockext_key_lock_once(&key, &pin->name, LOCKEXT_KEY_GUARD))
+			remember_pin(&pin->name, false);
+		end_command_pin(pin);
+	}
+}
+
+/* commit: pins for a command outlast it.  Else all that the (sub)transaction took end. */
+static void
+forget_pins(bool commit, int level)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &pins)
+	{
+		Pin		   *pin = dlist_container(Pin, node, iter.cur);
+
+		if (pin->level < level)
+			continue;
+		if (!pin->command)
+			forget_pin(pin);
+		else if (!commit)
+			end_command_pin(pin);
+	}
+}
+
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+		forget_pins(true, 0);
+	else if (event == XACT_EVENT_ABORT)
+		forget_pins(false, 0);
+}
+
+static void
+at_subxact_end(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	dlist_iter	iter;
+
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_pins(false, level);
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		dlist_foreach(iter, &pins)
+		{
+			Pin		   *pin = dlist_container(Pin, node, iter.cur);
+
+			if (pin->level == level)
+				pin->level--;
+		}
+}
+
+/* ---------- lock_guard() ---------- */
 
 /* Why it is not ours.  row: that of the lock, or NULL. */
 static char *
@@ -55,7 +223,7 @@ why_lost(const LockName *name, const LockRow *row, int64 token)
 	if (row == NULL || row->dboid != MyDatabaseId || row->released_at != DT_NOEND)
 		return lockext_find_transaction_holder(&name->tag, &transaction)
 			? lockext_describe_blocker(&transaction) : "Nobody holds it.";
-	if (row->expires_at <= GetCurrentTimestamp() && !lockext_key_is_guarded(name))
+	if (row->expires_at <= GetCurrentTimestamp() && !is_pinned(name))
 		return psprintf("It expired at %s.", timestamptz_to_str(row->expires_at));
 	if (!lockext_session_holds(row))
 		return "The session that held it is gone.";
@@ -97,38 +265,54 @@ must_be_ours(Oid fn_oid, const LockName *name, int64 token, bool pinned)
 }
 
 /*
- * Take KEY for a guard, waiting, bounded by lock_timeout, for a transaction that ends
- * the lock.
+ * Take KEY for a guard.  With wait it waits, bounded by lock_timeout, for a transaction
+ * that ends the lock; else false if there is one.
  */
-static void
-lock_key(const LockName *name)
+static bool
+lock_key(KeyLock *key, const LockName *name, bool wait)
 {
-	KeyLock		key;
 	ErrorContextCallback context = {
 		error_context_stack, lockext_wait_context, unconstify(LockName *, name)
 	};
+	bool		locked;
 
 	error_context_stack = &context;
-	(void) lockext_key_lock(&key, name, LOCKEXT_KEY_GUARD, true);
+	locked = lockext_key_lock(key, name, LOCKEXT_KEY_GUARD, wait);
 	error_context_stack = context.previous;
+	return locked;
 }
 
 /*
- * Pin the lock until the end of the transaction, or of the savepoint.  Looks first
- * without KEY, so that somebody who does not hold the lock is in nobody's way.  Raises
- * LK001 if it is not ours; the end of the (sub)transaction then gives KEY back.
+ * Does this session claim the lock, so that a look under KEY, if that is free, is
+ * enough?  Who does not looks first, and is in nobody's way.
+ */
+static bool
+claims(const LockName *name, int64 token)
+{
+	return token != -1 || lockext_live_is_mine(name, -1);
+}
+
+/*
+ * Pin the lock until the end of the transaction, or of the savepoint.  Raises LK001 if
+ * it is not ours; the end of the (sub)transaction then gives KEY back.
  */
 static void
 pin(Oid fn_oid, const LockName *name, int64 token)
 {
-	bool		pinned = lockext_key_is_guarded(name);
+	KeyLock		key;
 
-	must_be_ours(fn_oid, name, token, pinned);
-	if (!pinned)
+	if (is_pinned(name))
 	{
-		lock_key(name);
-		must_be_ours(fn_oid, name, token, false);
+		must_be_ours(fn_oid, name, token, true);
+		return;
 	}
+	if (!claims(name, token) || !lock_key(&key, name, false))
+	{
+		must_be_ours(fn_oid, name, token, false);
+		(void) lock_key(&key, name, true);
+	}
+	must_be_ours(fn_oid, name, token, false);
+	remember_pin(name, false);
 }
 
 /* A lock with scope "transaction" is held as long as its transaction lasts anyway. */
@@ -165,40 +349,79 @@ lockext_guard(PG_FUNCTION_ARGS)
 /* ---------- what guarded tables and schemas ask ---------- */
 
 /*
- * Does the row say that we have the lock?  kept: this transaction keeps KEY for it, so
- * that the lock is ours unless the transaction has ended it.
+ * Is it the lock of a role that this session may act for, whatever function it is in?
+ * Tokens can be guessed, being made of the time.
  */
 static bool
-row_is_had(const LockName *name, const LockRow *row, bool kept)
+may_present(const LockRow *row)
+{
+	return has_privs_of_role(GetSessionUserId(), row->owner) ||
+		has_privs_of_role(GetOuterUserId(), row->owner);
+}
+
+/* Does the row in the table's slot say that we have the lock? */
+static bool
+row_is_had(LockTable *table, const LockName *name, const LockRow *row, bool pinned)
 {
 	if (row->dboid != MyDatabaseId || row->released_at != DT_NOEND ||
 		!lockext_session_holds(row))
 		return false;
-	if (kept)
-		return true;
+	if (pinned || lockext_row_is_by_me(table))
+		return true;			/* nobody can take it before we end */
 	return row->expires_at > GetCurrentTimestamp() &&
 		((row->scope == LOCKEXT_SCOPE_SESSION && lockext_row_is_mine(name, row)) ||
-		 lockext_presented_token(name) == row->token);
+		 (lockext_presented_token(name) == row->token && may_present(row)));
 }
 
-/* Look at the row; if the lock is not had, and why is given, that says why. */
-static bool
-look_is_had(Oid fn_oid, const LockName *name, bool kept, const char **why)
+/* What a look at the row found. */
+typedef struct Look
+{
+	bool		had;
+	bool		kept;			/* and KEY is kept already, since the row was written */
+	const char *why;			/* if not had */
+} Look;
+
+static Look
+look(Oid fn_oid, const LockName *name, bool pinned)
 {
 	LockTable	table;
 	LockRow		row;
+	Look		look = {false};
 	bool		found;
-	bool		had;
 
 	(void) lockext_table_open(&table, fn_oid, AccessShareLock, true);
 	(void) lockext_row_find(&table, name, &row, &found);
 	if (found)
+	{
 		lockext_row_must_be_sound(name, &row);
-	had = found && row_is_had(name, &row, kept);
-	if (!had)
-		*why = why_lost(name, found ? &row : NULL, lockext_presented_token(name));
+		look.had = row_is_had(&table, name, &row, pinned);
+		look.kept = look.had && lockext_row_is_by_me(&table);
+	}
+	if (!look.had)
+		look.why = why_lost(name, found ? &row : NULL, lockext_presented_token(name));
 	lockext_table_close(&table, false);
-	return had;
+	return look;
+}
+
+/*
+ * Take KEY and look under it; had: the lock is pinned.  Else KEY is given back.  With
+ * wait false it may not be to be had: then the answer is worth nothing, and *locked false.
+ */
+static Look
+look_under_key(Oid fn_oid, const LockName *name, bool wait, bool *locked)
+{
+	KeyLock		key;
+	Look		found = {false};
+
+	*locked = lock_key(&key, name, wait);
+	if (!*locked)
+		return found;
+	found = look(fn_oid, name, false);
+	if (found.had)
+		remember_pin(name, false);
+	else
+		lockext_key_give_back(&key);
+	return found;
 }
 
 /*
@@ -212,17 +435,24 @@ look_is_had(Oid fn_oid, const LockName *name, bool kept, const char **why)
 bool
 lockext_transaction_has(Oid fn_oid, const LockName *name, const char **why)
 {
-	bool		kept;
+	bool		pinned = is_pinned(name);
+	bool		locked = false;
+	Look		found;
 
-	if (lockext_held_by_transaction(name) != NULL || lockext_key_is_only_guarded(name))
+	if (lockext_held_by_transaction(name) != NULL ||
+		(pinned && !compat_lock_held_by_me(&name->tag, LOCKEXT_KEY_CHANGE)))
 		return true;
-	kept = lockext_key_is_kept_for_row(name);
-	if (!look_is_had(fn_oid, name, kept, why))
-		return false;
-	if (kept)
-		return true;
-	lock_key(name);
-	return look_is_had(fn_oid, name, false, why);
+
+	if (!pinned && !lockext_key_is_kept(name) && claims(name, lockext_presented_token(name)))
+		found = look_under_key(fn_oid, name, false, &locked);
+	if (!locked)
+	{
+		found = look(fn_oid, name, pinned);
+		if (found.had && !found.kept && !pinned)
+			found = look_under_key(fn_oid, name, true, &locked);
+	}
+	*why = found.why;
+	return found.had;
 }
 
 /* Log it, but once for all rows of a statement. */

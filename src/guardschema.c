@@ -6,7 +6,9 @@
  * The table has a row per guarded schema, under its name: a dump carries it, and
  * pg_upgrade takes no columns of type regnamespace.  It is read as it is at the moment
  * (SnapshotSelf), under a lock on the schema which lock_guard_schema() waits for: DDL
- * either finds the guard, or has ended when the schema begins to be guarded.
+ * either finds the guard, or has ended when the schema begins to be guarded.  But not
+ * DDL that was under way when guards came into effect in the database, with the first
+ * of them: unless it creates a relation, it has no such lock.
  *
  * What DDL is, ddl.c knows.
  */
@@ -14,10 +16,9 @@
 
 #include "args.h"
 #include "compat.h"
-#include "ddl.h"
 #include "guard.h"
+#include "guards.h"
 #include "guardschema.h"
-#include "keylock.h"
 #include "rules.h"
 
 #include "access/genam.h"
@@ -212,7 +213,7 @@ lockext_check_schema_named(const GuardState *state, const char *schema,
 	if (!lockext_transaction_has(state->fn_oid, &name, &why))
 		lockext_refuse_unless_bypassed(&name, why, describe_deed(deed, schema));
 	else if (pin_for_command)
-		lockext_key_pin_for_command(&name);
+		lockext_pin_for_command(&name);
 }
 
 /* The same of a schema that exists: the lock on it is first. */
@@ -275,8 +276,8 @@ lockext_guard_schema(PG_FUNCTION_ARGS)
 
 	lockext_arg_name(fcinfo, 1, 2, LOCKEXT_NO_ARG, &name);
 	lockext_must_be_able_to_write("lock_guard_schema()");
-	(void) arg_schema(fcinfo, AccessExclusiveLock, &schema);
 	lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
+	(void) arg_schema(fcinfo, AccessExclusiveLock, &schema);
 
 	rel = table_open(state.store, RowExclusiveLock);
 	old = find_row(rel, schema);
@@ -307,8 +308,8 @@ lockext_unguard_schema(PG_FUNCTION_ARGS)
 	char	   *schema;
 
 	lockext_must_be_able_to_write("lock_unguard_schema()");
-	(void) arg_schema(fcinfo, AccessShareLock, &schema);
 	lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
+	(void) arg_schema(fcinfo, AccessShareLock, &schema);
 	if (!lockext_schema_is_guarded(state.store, schema))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -7,15 +7,8 @@
 
 #include "postgres.h"
 
+#include "guards.h"
 #include "names.h"
-
-/* The extension's parts that guards need; see lockext_guards_in_effect(). */
-typedef struct GuardState
-{
-	Oid			fn_oid;			/* any function of the extension */
-	Oid			store;			/* the table of guarded schemas */
-	Oid			write_fn;		/* trigger function of guarded tables */
-} GuardState;
 
 /* What a command does, for the message if it must not. */
 typedef struct Deed

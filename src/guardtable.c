@@ -18,8 +18,8 @@
 
 #include "args.h"
 #include "compat.h"
-#include "ddl.h"
 #include "guard.h"
+#include "guards.h"
 #include "guardtable.h"
 #include "rules.h"
 
@@ -32,7 +32,6 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
 #include "storage/lmgr.h"
@@ -140,22 +139,41 @@ lockext_guard_write(PG_FUNCTION_ARGS)
 
 /* ---------- which tables are guarded ---------- */
 
-/* The lock that a trigger of guarded tables asks for. */
-void
-lockext_trigger_lock(Relation pg_trigger, HeapTuple trigger, LockName *name)
-{
-	bool		isnull;
-	Datum		args = heap_getattr(trigger, Anum_pg_trigger_tgargs,
-									RelationGetDescr(pg_trigger), &isnull);
-	const char *key = "";
-	const char *domain = "";
+/* What a trigger that guards a table fires for, as pg_trigger has it. */
+#define WRITES (TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE)
+#define STATEMENT_TYPE (TRIGGER_TYPE_BEFORE | WRITES)
+#define TRUNCATE_TYPE (TRIGGER_TYPE_BEFORE | TRIGGER_TYPE_TRUNCATE)
+#define ROW_TYPE (TRIGGER_TYPE_ROW | STATEMENT_TYPE)
 
-	if (!isnull && ((Form_pg_trigger) GETSTRUCT(trigger))->tgnargs == 2)
-	{
-		key = VARDATA_ANY(DatumGetByteaPP(args));
-		domain = key + strlen(key) + 1;
-	}
-	name_of_args(key, domain, name);
+/*
+ * Is the trigger one that guards its table, as lock_guard_table() makes them: does it
+ * fire always and for all rows, and name a lock?  Then *name is the lock.  Whatever
+ * else somebody makes with the same function may refuse writes, but is no guard.
+ */
+bool
+lockext_trigger_guards(Relation pg_trigger, HeapTuple tuple, Oid write_fn, LockName *name)
+{
+	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+	TupleDesc	desc = RelationGetDescr(pg_trigger);
+	const char *key;
+	Datum		args;
+	bool		isnull;
+
+	if (trigger->tgfoid != write_fn || trigger->tgnargs != 2 ||
+		trigger->tgenabled != TRIGGER_FIRES_ALWAYS ||
+		(trigger->tgtype != STATEMENT_TYPE && trigger->tgtype != TRUNCATE_TYPE &&
+		 trigger->tgtype != ROW_TYPE) ||
+		trigger->tgattr.dim1 != 0)
+		return false;
+	(void) heap_getattr(tuple, Anum_pg_trigger_tgqual, desc, &isnull);
+	if (!isnull)
+		return false;
+	args = heap_getattr(tuple, Anum_pg_trigger_tgargs, desc, &isnull);
+	if (isnull)
+		return false;
+	key = VARDATA_ANY(DatumGetByteaPP(args));
+	name_of_args(key, key + strlen(key) + 1, name);
+	return true;
 }
 
 static void
@@ -163,9 +181,9 @@ add_trigger(TableGuard *guard, const Form_pg_trigger trigger)
 {
 	char	   *name = pstrdup(NameStr(trigger->tgname));
 
-	if (TRIGGER_FOR_TRUNCATE(trigger->tgtype))
+	if (trigger->tgtype == TRUNCATE_TYPE)
 		guard->truncate = name;
-	else if (!TRIGGER_FOR_ROW(trigger->tgtype))
+	else if (trigger->tgtype == STATEMENT_TYPE)
 		guard->statement = name;
 	else
 	{
@@ -188,36 +206,19 @@ find_table_guard(Oid write_fn, Oid relid, TableGuard *guard)
 	scan = systable_beginscan(rel, TriggerRelidNameIndexId, true, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+		LockName	name;
 
-		if (trigger->tgfoid != write_fn)
+		/* if somebody has added another lock's, the first, by name, counts */
+		if (!lockext_trigger_guards(rel, tuple, write_fn, &name) ||
+			(guard->guarded &&
+			 !lockext_name_equals(&guard->name, name.domain, name.key)))
 			continue;
-		if (!guard->guarded)
-			lockext_trigger_lock(rel, tuple, &guard->name);
 		guard->guarded = true;
-		add_trigger(guard, trigger);
+		guard->name = name;
+		add_trigger(guard, (Form_pg_trigger) GETSTRUCT(tuple));
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-}
-
-static bool
-is_name(const char *name, const char *trigger)
-{
-	return name != NULL && strcmp(name, trigger) == 0;
-}
-
-/* Is the trigger one of those that guard the table?  Then *name is the lock. */
-bool
-lockext_guard_has_trigger(const GuardState *state, Oid relid, const char *trigger,
-						  LockName *name)
-{
-	TableGuard	guard;
-
-	find_table_guard(state->write_fn, relid, &guard);
-	*name = guard.name;
-	return is_name(guard.statement, trigger) || is_name(guard.truncate, trigger) ||
-		is_name(guard.row, trigger);
 }
 
 /* Call visit for each table of which writes are guarded; one call for all its triggers. */
@@ -233,43 +234,20 @@ lockext_for_each_guarded_table(Oid write_fn, GuardedTableVisitor visit, void *ar
 		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
 		LockName	name;
 
-		if (trigger->tgfoid != write_fn || TRIGGER_FOR_ROW(trigger->tgtype) ||
-			TRIGGER_FOR_TRUNCATE(trigger->tgtype))
-			continue;
-		lockext_trigger_lock(rel, tuple, &name);
-		visit(trigger->tgrelid, &name, arg);
+		if (lockext_trigger_guards(rel, tuple, write_fn, &name) &&
+			trigger->tgtype == STATEMENT_TYPE)
+			visit(trigger->tgrelid, &name, arg);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 }
 
-static void
-note_table(Oid relid, const LockName *name, void *arg)
-{
-	*(bool *) arg = true;
-}
-
-bool
-lockext_any_table_is_guarded(Oid write_fn)
-{
-	bool		any = false;
-
-	lockext_for_each_guarded_table(write_fn, note_table, &any);
-	return any;
-}
-
 /* ---------- putting triggers on tables ---------- */
 
-static void
-run(const char *command)
-{
-	int			result = SPI_execute(command, false, 0);
-
-	if (result != SPI_OK_UTILITY)
-		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
-}
-
-/* only: of a partitioned table, not of its partitions too */
+/*
+ * As the owner of the extension: who adds a partition to a guarded table may know nothing
+ * of its schema.  only: of a partitioned table, not of its partitions too.
+ */
 static void
 create_trigger(const GuardState *state, Oid relid, const LockName *name,
 			   const char *trigger, const char *events, const char *level, bool only)
@@ -277,12 +255,14 @@ create_trigger(const GuardState *state, Oid relid, const LockName *name,
 	char	   *table = lockext_relation_display(relid);
 	char	   *schema = get_namespace_name(get_func_namespace(state->write_fn));
 
-	run(psprintf("CREATE TRIGGER %s BEFORE %s ON %s FOR EACH %s EXECUTE FUNCTION %s(%s, %s)",
+	lockext_run_as_owner(state->fn_oid,
+			psprintf("CREATE TRIGGER %s BEFORE %s ON %s FOR EACH %s EXECUTE FUNCTION %s(%s, %s)",
 				 trigger, events, table, level,
 				 quote_qualified_identifier(schema, "lockext_guard_write"),
 				 quote_literal_cstr(text_to_cstring(name->key)),
 				 quote_literal_cstr(text_to_cstring(name->domain))));
-	run(psprintf("ALTER TABLE %s %s ENABLE ALWAYS TRIGGER %s",
+	lockext_run_as_owner(state->fn_oid,
+			psprintf("ALTER TABLE %s %s ENABLE ALWAYS TRIGGER %s",
 				 only ? "ONLY" : "", table, trigger));
 }
 
@@ -293,7 +273,10 @@ needs_row_trigger(Oid relid)
 	return get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE || has_superclass(relid);
 }
 
-/* The triggers that a table, guarded by this lock, should have and has not. */
+/*
+ * Make the triggers that a table, guarded by this lock, should have and has not.  Each
+ * command that makes one ends in lockext_adopt_tables(), which may have made the next.
+ */
 static void
 complete(const GuardState *state, Oid relid, const LockName *name)
 {
@@ -304,8 +287,10 @@ complete(const GuardState *state, Oid relid, const LockName *name)
 	if (guard.statement == NULL)
 		create_trigger(state, relid, name, STATEMENT_TRIGGER,
 					   "INSERT OR UPDATE OR DELETE", "STATEMENT", true);
+	find_table_guard(state->write_fn, relid, &guard);
 	if (guard.truncate == NULL && !(foreign && !COMPAT_FOREIGN_TRUNCATE_TRIGGERS))
 		create_trigger(state, relid, name, TRUNCATE_TRIGGER, "TRUNCATE", "STATEMENT", true);
+	find_table_guard(state->write_fn, relid, &guard);
 	if (guard.row == NULL && needs_row_trigger(relid))
 		create_trigger(state, relid, name, ROW_TRIGGER,
 					   "INSERT OR UPDATE OR DELETE", "ROW", false);
@@ -359,11 +344,11 @@ void
 lockext_adopt_tables(const GuardState *state, Oid relid)
 {
 	ListCell   *lc;
+	char		kind = get_rel_relkind(relid);
 
-	if (get_rel_relkind(relid) != RELKIND_RELATION &&
-		get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE &&
+		kind != RELKIND_FOREIGN_TABLE)
 		return;
-	SPI_connect();
 	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
 	{
 		Oid			member = lfirst_oid(lc);
@@ -380,7 +365,6 @@ lockext_adopt_tables(const GuardState *state, Oid relid)
 		else if (find_guarded_parent(state, member, &parent, &name))
 			complete(state, member, &name);
 	}
-	SPI_finish();
 }
 
 /* ---------- the functions ---------- */
@@ -444,25 +428,24 @@ lockext_guard_table(PG_FUNCTION_ARGS)
 
 	lockext_arg_name(fcinfo, 1, 2, LOCKEXT_NO_ARG, &name);
 	lockext_must_be_able_to_write("lock_guard_table()");
+	lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
 	relid = arg_table(fcinfo);
 	members = find_all_inheritors(relid, ShareRowExclusiveLock, NULL);
-	lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
 	foreach(lc, members)
 		must_not_be_guarded(&state, lfirst_oid(lc));
 
-	SPI_connect();
 	foreach(lc, members)
 		complete(&state, lfirst_oid(lc), &name);
-	SPI_finish();
 	PG_RETURN_VOID();
 }
 
 static void
-drop_trigger(Oid relid, const char *trigger)
+drop_trigger(const GuardState *state, Oid relid, const char *trigger)
 {
 	if (trigger != NULL)
-		run(psprintf("DROP TRIGGER %s ON %s",
-					 quote_identifier(trigger), lockext_relation_display(relid)));
+		lockext_run_as_owner(state->fn_oid,
+							 psprintf("DROP TRIGGER %s ON %s", quote_identifier(trigger),
+									  lockext_relation_display(relid)));
 }
 
 static void
@@ -473,10 +456,10 @@ drop_guard(const GuardState *state, Oid relid, const LockName *name)
 	find_table_guard(state->write_fn, relid, &guard);
 	if (!guard.guarded || !lockext_name_equals(name, guard.name.domain, guard.name.key))
 		return;
-	drop_trigger(relid, guard.statement);
-	drop_trigger(relid, guard.truncate);
+	drop_trigger(state, relid, guard.statement);
+	drop_trigger(state, relid, guard.truncate);
 	if (!guard.row_is_copy)
-		drop_trigger(relid, guard.row);
+		drop_trigger(state, relid, guard.row);
 }
 
 /* lock_unguard_table(relation): for who has the lock */
@@ -491,8 +474,8 @@ lockext_unguard_table(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	lockext_must_be_able_to_write("lock_unguard_table()");
-	relid = arg_table(fcinfo);
 	lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
+	relid = arg_table(fcinfo);
 	find_table_guard(state.write_fn, relid, &guard);
 	if (!guard.guarded)
 		ereport(ERROR,
@@ -508,10 +491,8 @@ lockext_unguard_table(PG_FUNCTION_ARGS)
 
 	lockext_must_have(state.fn_oid, &guard.name,
 					  psprintf("end the guard of table %s", lockext_relation_display(relid)));
-	SPI_connect();
 	foreach(lc, find_all_inheritors(relid, ShareRowExclusiveLock, NULL))
 		drop_guard(&state, lfirst_oid(lc), &guard.name);
-	SPI_finish();
 	lockext_guards_end(&state);
 	PG_RETURN_VOID();
 }

@@ -8,17 +8,15 @@
 #include "postgres.h"
 
 #include "access/htup.h"
-#include "guardschema.h"
+#include "guards.h"
 #include "names.h"
 #include "utils/rel.h"
 
 typedef void (*GuardedTableVisitor) (Oid relid, const LockName *name, void *arg);
 
-extern void lockext_trigger_lock(Relation pg_trigger, HeapTuple trigger, LockName *name);
+extern bool lockext_trigger_guards(Relation pg_trigger, HeapTuple tuple, Oid write_fn,
+								   LockName *name);
 extern void lockext_for_each_guarded_table(Oid write_fn, GuardedTableVisitor visit, void *arg);
-extern bool lockext_guard_has_trigger(const GuardState *state, Oid relid,
-									  const char *trigger, LockName *name);
-extern bool lockext_any_table_is_guarded(Oid write_fn);
 extern void lockext_adopt_tables(const GuardState *state, Oid relid);
 extern char *lockext_relation_display(Oid relid);
 

@@ -22,9 +22,7 @@
 #include <limits.h>
 
 #include "miscadmin.h"
-#include "nodes/pg_list.h"
 #include "storage/lmgr.h"
-#include "utils/memutils.h"
 #include "utils/resowner.h"
 
 /*
@@ -36,9 +34,6 @@
 #define MAX_ROUNDS 100
 #define MAX_ROUNDS_WORKER 2000
 #define MAX_PAUSE_US 1000L
-
-/* KEY locks pinned for the length of a command, whatever transactions it consists of. */
-static List *command_pins = NIL;
 
 static bool worth_another_try(const LOCKTAG *tag, LOCKMODE mode);
 
@@ -90,79 +85,25 @@ lockext_wait_context(void *arg)
 	errcontext("waiting for %s", lockext_name_display(arg));
 }
 
-/* Can this transaction have a KEY at all? */
-static bool
-keeps_keys(void)
-{
-	return lockext_xact_keys() > 0 || command_pins != NIL;
-}
-
-/* Does this transaction keep the key because it has changed, renewed or guarded the row? */
-bool
-lockext_key_is_kept_for_row(const LockName *name)
-{
-	const LOCKTAG *tag = &name->tag;
-
-	return keeps_keys() &&
-		(compat_lock_held_by_me(tag, LOCKEXT_KEY_CHANGE) ||
-		 compat_lock_held_by_me(tag, LOCKEXT_KEY_RENEW) ||
-		 compat_lock_held_by_me(tag, LOCKEXT_KEY_GUARD));
-}
-
-/* Does it keep it already, in whatever mode? */
+/* Does this transaction keep the key already, in whatever mode? */
 bool
 lockext_key_is_kept(const LockName *name)
 {
-	return keeps_keys() &&
-		(lockext_key_is_kept_for_row(name) ||
-		 compat_lock_held_by_me(&name->tag, LOCKEXT_KEY_HOLD));
+	const LOCKTAG *tag = &name->tag;
+
+	return lockext_xact_keys() > 0 &&
+		(compat_lock_held_by_me(tag, LOCKEXT_KEY_CHANGE) ||
+		 compat_lock_held_by_me(tag, LOCKEXT_KEY_HOLD) ||
+		 compat_lock_held_by_me(tag, LOCKEXT_KEY_RENEW) ||
+		 compat_lock_held_by_me(tag, LOCKEXT_KEY_GUARD));
 }
 
 /* Does it guard it? */
 bool
 lockext_key_is_guarded(const LockName *name)
 {
-	return keeps_keys() && compat_lock_held_by_me(&name->tag, LOCKEXT_KEY_GUARD);
-}
-
-/* And has it done nothing else with it? */
-bool
-lockext_key_is_only_guarded(const LockName *name)
-{
-	return lockext_key_is_guarded(name) &&
-		!compat_lock_held_by_me(&name->tag, LOCKEXT_KEY_CHANGE);
-}
-
-/*
- * The lock, which this transaction guards, stays pinned until the end of the command
- * even if that commits in between, as CREATE INDEX CONCURRENTLY does: until
- * lockext_key_unpin_command().
- */
-void
-lockext_key_pin_for_command(const LockName *name)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	LOCKTAG    *tag = palloc(sizeof(LOCKTAG));
-
-	*tag = name->tag;
-	command_pins = lcons(tag, command_pins);
-	MemoryContextSwitchTo(old);
-	(void) LockAcquire(tag, LOCKEXT_KEY_GUARD, true, false);
-}
-
-/* Safe to call in any state of a transaction; does not raise. */
-void
-lockext_key_unpin_command(void)
-{
-	ListCell   *lc;
-
-	foreach(lc, command_pins)
-	{
-		if (compat_lock_held_by_me(lfirst(lc), LOCKEXT_KEY_GUARD))
-			LockRelease(lfirst(lc), LOCKEXT_KEY_GUARD, true);
-	}
-	list_free_deep(command_pins);
-	command_pins = NIL;
+	return lockext_xact_keys() > 0 &&
+		compat_lock_held_by_me(&name->tag, LOCKEXT_KEY_GUARD);
 }
 
 static void

@@ -33,12 +33,8 @@ extern void lockext_unlock(const LOCKTAG *tag, LOCKMODE mode);
 
 extern bool lockext_is_waited_for(const LockName *name, LOCKTAG *queue);
 extern void lockext_wait_context(void *arg);
-extern bool lockext_key_is_kept_for_row(const LockName *name);
 extern bool lockext_key_is_kept(const LockName *name);
 extern bool lockext_key_is_guarded(const LockName *name);
-extern bool lockext_key_is_only_guarded(const LockName *name);
-extern void lockext_key_pin_for_command(const LockName *name);
-extern void lockext_key_unpin_command(void);
 extern void lockext_key_must_fit(const LockName *name);
 extern bool lockext_key_lock(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait);
 extern bool lockext_key_lock_once(KeyLock *key, const LockName *name, LOCKMODE mode);

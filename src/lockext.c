@@ -7,6 +7,9 @@
 
 #include "compat.h"
 #include "ddl.h"
+#include "ddlobject.h"
+#include "guard.h"
+#include "guards.h"
 #include "own.h"
 #include "settings.h"
 #include "shared.h"
@@ -45,6 +48,9 @@ _PG_init(void)
 	lockext_own_init();
 	lockext_waiters_init();
 	lockext_wait_init();
+	lockext_guard_init();
+	lockext_guards_init();
+	lockext_ddlobject_init();
 	lockext_ddl_init();
 	if (process_shared_preload_libraries_in_progress)
 	{

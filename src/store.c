@@ -547,6 +547,21 @@ lockext_row_remove(LockTable *table, const LockRow *row)
 						   false) == TM_Ok;
 }
 
+static HeapTupleHeader
+header_of(LockTable *table)
+{
+	bool		unused;
+
+	return ExecFetchSlotHeapTuple(table->slot, false, &unused)->t_data;
+}
+
+/* Has this transaction written the row in the table's slot? */
+bool
+lockext_row_is_by_me(LockTable *table)
+{
+	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(header_of(table)));
+}
+
 /*
  * Has a transaction that is still open changed the row in the table's slot?
  * Then the worker is told when it ends.
@@ -554,8 +569,7 @@ lockext_row_remove(LockTable *table, const LockRow *row)
 bool
 lockext_row_being_changed(LockTable *table)
 {
-	bool		unused;
-	HeapTupleHeader header = ExecFetchSlotHeapTuple(table->slot, false, &unused)->t_data;
+	HeapTupleHeader header = header_of(table);
 
 	return !(header->t_infomask & HEAP_XMAX_INVALID) &&
 		!HEAP_XMAX_IS_LOCKED_ONLY(header->t_infomask) &&

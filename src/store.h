@@ -69,6 +69,7 @@ extern bool lockext_row_live(const LockRow *row, TimestampTz now);
 extern TimestampTz lockext_row_idle_since(const LockRow *row);
 
 extern bool lockext_row_write(LockTable *table, const LockRow *old, LockRow *new);
+extern bool lockext_row_is_by_me(LockTable *table);
 extern bool lockext_row_being_changed(LockTable *table);
 extern bool lockext_row_remove(LockTable *table, const LockRow *row);
 

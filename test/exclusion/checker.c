@@ -18,13 +18,16 @@
  *	- session: the same, and the end of the session, DISCARD ALL and
  *	  pg_advisory_unlock_all();
  *	- transaction: release, and the end of the transaction or savepoint.
+ * A lock that a transaction has guarded does not end before that transaction or
+ * savepoint does, even if it expires: now and then that is waited for.
  * Waits are now and then ended by lock_timeout, statement_timeout, a cancel
  * request or the deadlock detector.
  *
- * A session also knows a lock it must still have: if a renewal or release of it
- * is refused before it expired, somebody else took it, and that is a failure
- * too.  So are an advisory lock kept after a wait in vain or after the end of the
- * transaction, and a session that does not come to its end.
+ * A session also knows a lock it must still have: if a renewal, release or guard of
+ * it is refused before it expired, or a renewal or guard while it is guarded,
+ * somebody else took it, and that is a failure too.  So are an advisory lock kept
+ * after a wait in vain or after the end of the transaction, and a session that does
+ * not come to its end.
  *
  * Half of the keys are permanent, so that their rows are updated all the time;
  * the others change their names five times a second, so that rows are inserted.
@@ -82,6 +85,7 @@ typedef struct Held
 	int64_t		expires;		/* as far as committed */
 	int64_t		expires_new;	/* by a renewal not committed yet, or 0 */
 	int			level;			/* 0: committed; else savepoint depth + 1 */
+	int			guarded;		/* 0: not; else by the transaction or savepoint of this level */
 	bool		abandoned;		/* left to expire */
 } Held;
 
@@ -93,13 +97,14 @@ typedef enum Answer
 
 enum
 {
-	RENEWED, RELEASED, EXPIRED, COMMITS, ROLLBACKS, SAVEPOINTS_UNDONE, RECONNECTS, DISCARDS,
-	DEADLOCKS, LOCK_TIMEOUTS, CANCELED, SERIALIZATION, EVENTS
+	RENEWED, RELEASED, EXPIRED, GUARDED, GUARDED_LONGER, GUARDS_REFUSED, COMMITS, ROLLBACKS,
+	SAVEPOINTS_UNDONE, RECONNECTS, DISCARDS, DEADLOCKS, LOCK_TIMEOUTS, CANCELED, SERIALIZATION, EVENTS
 };
 
 static const char *const event_names[EVENTS] = {
-	"renewed", "released", "expired", "commits", "rollbacks", "savepoints undone", "reconnects",
-	"discards", "deadlocks", "lock timeouts", "canceled", "serialization failures"
+	"renewed", "released", "expired", "guarded", "guarded beyond their end", "guards refused",
+	"commits", "rollbacks", "savepoints undone", "reconnects", "discards", "deadlocks",
+	"lock timeouts", "canceled", "serialization failures"
 };
 
 typedef struct Counters
@@ -160,11 +165,12 @@ violation(const char *format,...)
 }
 
 static void
-nap_us(int us)
+nap_us(int64_t us)
 {
 	struct timespec t = {us / 1000000, (us % 1000000) * 1000L};
 
-	nanosleep(&t, NULL);
+	if (us > 0)
+		nanosleep(&t, NULL);
 }
 
 /* ---------- claims ---------- */
@@ -174,7 +180,9 @@ end_claim(int i, int64_t end)
 {
 	Held	   *h = &held[i];
 
-	if (h->expires < end)
+	if (h->expires < end && h->guarded)
+		counters.events[GUARDED_LONGER]++;
+	else if (h->expires < end)
 		end = h->expires;
 	if (end > h->start)
 		fprintf(claims, "%s %d %" PRId64 " %" PRId64 " %" PRId64 " %d\n",
@@ -189,12 +197,22 @@ drop_expired(void)
 
 	for (int i = nheld - 1; i >= 0; i--)
 	{
-		if (held[i].expires <= now && held[i].level == 0)
+		if (held[i].expires <= now && held[i].level == 0 && !held[i].guarded)
 		{
 			end_claim(i, now);
 			counters.events[EXPIRED]++;
 		}
 	}
+}
+
+/* The guard ends with what is about to be sent, and the claim with it if the lock expires before. */
+static void
+end_guard(int i, int64_t when, int64_t expires)
+{
+	if (held[i].guarded && expires <= when)
+		end_claim(i, when);
+	else
+		held[i].guarded = 0;
 }
 
 /* What was taken at this level or above is undone by what is about to be sent. */
@@ -204,10 +222,22 @@ undo_from(int from, int64_t when)
 	for (int i = nheld - 1; i >= 0; i--)
 	{
 		if (held[i].level >= from)
+		{
 			end_claim(i, when);
-		else
-			held[i].expires_new = 0;
+			continue;
+		}
+		held[i].expires_new = 0;
+		if (held[i].guarded >= from)
+			end_guard(i, when, held[i].expires);
 	}
+}
+
+/* All guards end with the commit that is about to be sent, which makes renewals count. */
+static void
+end_guards(int64_t when)
+{
+	for (int i = nheld - 1; i >= 0; i--)
+		end_guard(i, when, held[i].expires_new ? held[i].expires_new : held[i].expires);
 }
 
 /* Locks of this scope end with what is about to be sent. */
@@ -275,10 +305,11 @@ event_of(const char *state)
 		const char *state;
 		int			event;
 	}			errors[] = {
-		{"40P01", DEADLOCKS}, {"40001", SERIALIZATION}, {"55P03", LOCK_TIMEOUTS}, {"57014", CANCELED}
+		{"40P01", DEADLOCKS}, {"40001", SERIALIZATION}, {"55P03", LOCK_TIMEOUTS}, {"57014", CANCELED},
+		{"LK001", GUARDS_REFUSED}
 	};
 
-	for (int i = 0; state != NULL && i < 4; i++)
+	for (int i = 0; state != NULL && i < 5; i++)
 	{
 		if (strcmp(state, errors[i].state) == 0)
 			return errors[i].event;
@@ -385,7 +416,10 @@ rollback_to(void)
 static void
 commit(void)
 {
-	end_scope(TRANSACTION, now_us());
+	int64_t		now = now_us();
+
+	end_scope(TRANSACTION, now);
+	end_guards(now);
 	if (!command("COMMIT"))
 		return;
 	level = 0;
@@ -466,6 +500,7 @@ typedef struct Request
 
 typedef struct Reply
 {
+	int64_t		asked;			/* before that */
 	bool		acquired;
 	int64_t		token;
 	int64_t		expires;
@@ -485,6 +520,22 @@ pick_request(Request *request)
 		request->timeout = 0;
 }
 
+/*
+ * The lock was granted to us.  A transaction may take anew what it has guarded, once
+ * that has expired.
+ */
+static void
+end_own_guarded(const Request *request, const Reply *reply)
+{
+	int64_t		now = now_us();
+
+	for (int i = nheld - 1; i >= 0; i--)
+	{
+		if (held[i].guarded && held[i].expires <= now && strcmp(held[i].key, request->key) == 0)
+			end_claim(i, reply->asked);
+	}
+}
+
 static void
 note_answer(const Request *request, const Reply *reply)
 {
@@ -496,6 +547,7 @@ note_answer(const Request *request, const Reply *reply)
 	counters.answers[request->scope][answer]++;
 	if (!reply->acquired)
 		return;
+	end_own_guarded(request, reply);
 	h = &held[nheld++];
 	memset(h, 0, sizeof(*h));
 	snprintf(h->key, sizeof(h->key), "%s", request->key);
@@ -546,9 +598,9 @@ static bool
 ask(const Request *request, Reply *reply)
 {
 	char		sql[512];
-	int64_t		before = now_us();
 	PGresult   *res;
 
+	reply->asked = now_us();
 	if (request->call)
 		snprintf(sql, sizeof(sql), "CALL lock_acquire_wait('%s', %s, %d, '%s')", request->key,
 				 timeout_sql(request), request->wait_ms, scope_names[request->scope]);
@@ -568,7 +620,7 @@ ask(const Request *request, Reply *reply)
 		reply->acquired = *field(result, 3) == 't';
 		reply->token = atoll(field(result, 9));
 		reply->waited_ms = atoll(field(result, 10));
-		reply->expires = earliest_end(request, before);
+		reply->expires = earliest_end(request, reply->asked);
 	}
 	else
 	{
@@ -599,19 +651,19 @@ op_try(void)
 {
 	Request		request;
 	Reply		reply = {0};
-	int64_t		before = now_us();
 	PGresult   *res;
 
 	if (nheld >= 8)
 		return;
 	pick_request(&request);
+	reply.asked = now_us();
 	res = run("SELECT lock_try('%s', %s, '%s')", request.key, timeout_sql(&request),
 			  scope_names[request.scope]);
 	if (res == NULL)
 		return;
 	reply.acquired = !PQgetisnull(res, 0, 0);
 	reply.token = atoll(PQgetvalue(res, 0, 0));
-	reply.expires = earliest_end(&request, before);
+	reply.expires = earliest_end(&request, reply.asked);
 	note_answer(&request, &reply);
 	PQclear(res);
 }
@@ -642,9 +694,10 @@ op_wait(void)
 static void
 check_lost(const Held *h, const char *what)
 {
-	if (now_us() < h->expires)
-		violation("lost: session %d could not %s %s (%s, token %" PRId64 ") %" PRId64 " us before its end\n",
-				  me, what, h->key, scope_names[h->scope], h->token, h->expires - now_us());
+	if (h->guarded || now_us() < h->expires)
+		violation("lost: session %d could not %s %s (%s%s, token %" PRId64 ") %" PRId64 " us before its end\n",
+				  me, what, h->key, scope_names[h->scope], h->guarded ? ", guarded" : "", h->token,
+				  h->expires - now_us());
 }
 
 /* One of the locks we still look after, or -1. */
@@ -689,6 +742,7 @@ op_renew(void)
 	else
 	{
 		check_lost(h, "renew");
+		h->guarded = 0;
 		end_claim(i, h->start);
 	}
 	PQclear(res);
@@ -704,6 +758,7 @@ op_release(void)
 	if (i < 0)
 		return;
 	h = held[i];
+	h.guarded = 0;				/* a guard does not make an expired lock one to be released */
 	end_claim(i, now_us());
 	res = run("SELECT lock_release('%s', %" PRId64 ")", h.key, h.token);
 	if (res == NULL)
@@ -713,6 +768,54 @@ op_release(void)
 	else
 		check_lost(&h, "release");
 	PQclear(res);
+}
+
+static void
+guard(int i)
+{
+	long		refused = counters.events[GUARDS_REFUSED];
+	Held		h = held[i];
+
+	PQclear(run("SELECT lock_guard('%s', %" PRId64 ")", h.key, h.token));
+	if (!failed)
+	{
+		/* how long a lock with scope "transaction" lasts does not change */
+		if (h.scope != TRANSACTION && !h.guarded)
+			held[i].guarded = level;
+		counters.events[GUARDED]++;
+	}
+	else if (counters.events[GUARDS_REFUSED] > refused)
+		check_lost(&h, "guard");
+}
+
+/* Guard a lock just before it expires, and stay until it has expired. */
+static void
+guard_beyond_end(int i)
+{
+	int64_t		expires = held[i].expires;
+
+	if (expires - now_us() > 1000000)
+		return;
+	nap_us(expires - now_us() - pick(20000));
+	begin();
+	if (level == 0)
+		return;
+	guard(i);
+	if (!failed)
+		nap_us(expires - now_us() + pick(20000));
+}
+
+static void
+op_guard(void)
+{
+	int			i = pick_held();
+
+	if (i < 0)
+		return;
+	if (level > 0)
+		guard(i);
+	else if (pick(4) == 0)
+		guard_beyond_end(i);
 }
 
 /* Ends the session-scoped locks, committed or not. */
@@ -766,7 +869,7 @@ op_timeouts(void)
 static void
 step(void)
 {
-	int			what = pick(200);
+	int			what = pick(210);
 
 	drop_expired();
 	if (failed)
@@ -792,6 +895,8 @@ step(void)
 		op_reconnect();
 	else if (what < 161)
 		op_timeouts();
+	else if (what >= 200)
+		op_guard();
 	else if (level == 0 && what < 184)
 		begin();
 	else if (level > 0 && level < 4 && what < 172)
@@ -990,6 +1095,8 @@ print_counters(const char *dir, int sessions)
 		if (a[GRANTED] == 0 || a[GRANTED_AFTER_WAIT] == 0 || a[REFUSED_AFTER_WAIT] == 0)
 			status = 2;			/* too few to say anything */
 	}
+	if (sum.events[GUARDED_LONGER] == 0)
+		status = 2;
 	for (int i = 0; i < EVENTS; i++)
 		printf("%s%s %ld", i ? ", " : "", event_names[i], sum.events[i]);
 	printf("\n");
