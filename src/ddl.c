@@ -35,6 +35,7 @@
 #include "catalog/pg_authid.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_shdepend.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/event_trigger.h"
@@ -97,7 +98,9 @@ targets_of_alter_table(const AlterTableStmt *stmt, Targets *targets)
 	{
 		AlterTableCmd *cmd = lfirst(lc);
 
-		if (cmd->subtype == AT_DetachPartition || cmd->subtype == AT_DetachPartitionFinalize)
+		if (cmd->subtype == AT_AddInherit || cmd->subtype == AT_DropInherit)
+			targets->relations = lappend(targets->relations, cmd->def);
+		else if (cmd->subtype == AT_DetachPartition || cmd->subtype == AT_DetachPartitionFinalize)
 		{
 			PartitionCmd *partition = (PartitionCmd *) cmd->def;
 
@@ -189,6 +192,11 @@ find_targets(Node *stmt, Targets *targets)
 	targets->verb = "change";
 	switch (nodeTag(stmt))
 	{
+		case T_CreateStmt:
+			/* its parents; what is in pg_temp is no part of them to others */
+			if (((CreateStmt *) stmt)->relation->relpersistence != RELPERSISTENCE_TEMP)
+				targets->relations = ((CreateStmt *) stmt)->inhRelations;
+			break;
 		case T_IndexStmt:
 			targets->relations = list_make1(((IndexStmt *) stmt)->relation);
 			targets->commits = ((IndexStmt *) stmt)->concurrent;
@@ -346,6 +354,7 @@ is_watched(Node *stmt)
 {
 	switch (nodeTag(stmt))
 	{
+		case T_CreateStmt:
 		case T_IndexStmt:
 		case T_AlterTableStmt:
 		case T_DropStmt:
@@ -552,6 +561,8 @@ lockext_ddl_end(PG_FUNCTION_ARGS)
 
 		if (object->classId == RelationRelationId)
 			lockext_adopt_tables(&state, object->objectId);
+		else if (object->classId == TriggerRelationId)
+			lockext_check_mixed_guard(&state, object->objectId);
 	}
 	if (depth == 0 && is_watched(data->parsetree))
 		after_command(data->parsetree, 0);

@@ -23,6 +23,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_attrdef.h"
@@ -33,8 +34,8 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_policy.h"
 #include "catalog/pg_rewrite.h"
-#include "catalog/pg_statistic_ext.h"
 #include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
 #include "miscadmin.h"
@@ -75,10 +76,6 @@ static const struct
 	Anum_pg_constraint_connamespace, false},
 	{ConstraintRelationId, ConstraintOidIndexId, Anum_pg_constraint_oid,
 	Anum_pg_constraint_confrelid, true},
-	{StatisticExtRelationId, StatisticExtOidIndexId, Anum_pg_statistic_ext_oid,
-	Anum_pg_statistic_ext_stxnamespace, false},
-	{StatisticExtRelationId, StatisticExtOidIndexId, Anum_pg_statistic_ext_oid,
-	Anum_pg_statistic_ext_stxrelid, true},
 };
 
 /*
@@ -163,6 +160,43 @@ lockext_check_object(const GuardState *state, const char *verb, Oid classId, Oid
 	foreach(lc, schemas)
 		lockext_check_schema(state, lfirst_oid(lc), &deed, false);
 	list_free(schemas);
+}
+
+/*
+ * Is it the row type of a table, or an array type?  They come with the table or the
+ * element type, which is looked at; also those of the table that REFRESH MATERIALIZED
+ * VIEW makes for itself.
+ */
+static bool
+comes_with_another(Oid type)
+{
+	return OidIsValid(oid_in_row(TypeRelationId, TypeOidIndexId, Anum_pg_type_oid, type,
+								 Anum_pg_type_typrelid, SnapshotSelf)) ||
+		OidIsValid(oid_in_row(TypeRelationId, TypeOidIndexId, Anum_pg_type_oid, type,
+							  Anum_pg_type_typelem, SnapshotSelf));
+}
+
+/* A table gets a parent; what is in pg_temp is no part of that to others. */
+static void
+check_parent(const GuardState *state, Oid relid, Oid parent)
+{
+	Oid			schema = oid_in_row(RelationRelationId, ClassOidIndexId, Anum_pg_class_oid,
+									relid, Anum_pg_class_relnamespace, SnapshotSelf);
+
+	if (!isAnyTempNamespace(schema))
+		lockext_check_object(state, "change", RelationRelationId, parent);
+}
+
+/* A dropped table is missing from those that it is a partition or child of. */
+static void
+check_parents(const GuardState *state, Oid relid)
+{
+	ListCell   *lc;
+
+	if (isAnyTempNamespace(get_rel_namespace(relid)))
+		return;
+	foreach(lc, lockext_parents_of(relid))
+		lockext_check_object(state, "change", RelationRelationId, lfirst_oid(lc));
 }
 
 /* ---------- the objects that guards consist of ---------- */
@@ -327,12 +361,15 @@ object_accessed(GuardState *state, ObjectAccessType access, Oid classId, Oid obj
 		(classId == AttrDefaultRelationId && access == OAT_POST_CREATE))
 	{
 		if (classId == InheritsRelationId && access == OAT_POST_ALTER && arg != NULL)
-			lockext_check_object(state, "change", RelationRelationId,
-								 ((ObjectAccessPostAlter *) arg)->auxiliary_id);
+			check_parent(state, objectId, ((ObjectAccessPostAlter *) arg)->auxiliary_id);
 		classId = RelationRelationId;
 	}
+	if (classId == TypeRelationId && access == OAT_POST_CREATE && comes_with_another(objectId))
+		return;
 	lockext_check_object(state, verb_of(access, subId), classId, objectId);
-	if (classId == TriggerRelationId)
+	if (classId == RelationRelationId && access == OAT_DROP && subId == 0)
+		check_parents(state, objectId);
+	else if (classId == TriggerRelationId)
 		check_trigger(state, access, objectId);
 	else if (classId == NamespaceRelationId)
 		follow_schema(state, access, objectId);

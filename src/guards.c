@@ -2,7 +2,7 @@
  * guards.c
  *		Are guards in effect in this database?
  *
- * DDL is guarded as long as the event trigger lockext_ddl_end is there.  It is made, with
+ * They are as long as the event trigger lockext_ddl_end is there.  It is made, with
  * another one, when the first table or schema is guarded, and so is not a part of the
  * extension: a dump restores it last, when all that is guarded has been restored; and a
  * database without guards has no event triggers.
@@ -94,7 +94,12 @@ find_event_trigger(const char *name, char *enabled)
 	return function;
 }
 
-/* Is anything guarded in this database, as far as anybody has said so? */
+/*
+ * Is anything guarded in this database, as far as anybody has said so?
+ *
+ * A look that meets ALTER EXTENSION SET SCHEMA half-way does not find the parts, and the
+ * next one does; where they are really gone, the extension is being dropped.
+ */
 bool
 lockext_guards_in_effect(GuardState *state)
 {
@@ -105,12 +110,10 @@ lockext_guards_in_effect(GuardState *state)
 	if (!cache.known)
 	{
 		function = find_event_trigger(LOCKEXT_END_TRIGGER, &enabled);
-		if (enabled == TRIGGER_DISABLED)
-			cache.in_effect = false;
-		else if (lockext_guards_find(function, &cache.state))
-			cache.in_effect = true;
-		else
-			return false;		/* for this once */
+		cache.in_effect = enabled != TRIGGER_DISABLED;
+		if (cache.in_effect && !lockext_guards_find(function, &cache.state) &&
+			!lockext_guards_find(function, &cache.state))
+			return false;
 		cache.known = seen == changes;
 	}
 	*state = cache.state;

@@ -54,6 +54,7 @@ typedef struct TableGuard
 {
 	bool		guarded;
 	LockName	name;
+	bool		mixed;			/* there are triggers for another lock, too */
 	char	   *statement;		/* the triggers' names, NULL: not there */
 	char	   *truncate;
 	char	   *row;
@@ -113,12 +114,14 @@ pass(const TriggerData *data)
 
 /*
  * Trigger of guarded tables.  What logical replication applies was written under the
- * publisher's locks, and passes.
+ * publisher's locks, and passes; as does what a restore writes, until guards are in
+ * effect.
  */
 Datum
 lockext_guard_write(PG_FUNCTION_ARGS)
 {
 	const TriggerData *data = (TriggerData *) fcinfo->context;
+	GuardState	state;
 	const LockName *name;
 	const char *why;
 
@@ -126,7 +129,7 @@ lockext_guard_write(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" can only be called as a BEFORE trigger", "lockext_guard_write")));
-	if (IsLogicalWorker())
+	if (IsLogicalWorker() || !lockext_guards_in_effect(&state))
 		return pass(data);
 
 	name = called_for(fcinfo, data->tg_trigger);
@@ -146,12 +149,12 @@ lockext_guard_write(PG_FUNCTION_ARGS)
 #define ROW_TYPE (TRIGGER_TYPE_ROW | STATEMENT_TYPE)
 
 /*
- * Is the trigger one that guards its table, as lock_guard_table() makes them: does it
- * fire always and for all rows, and name a lock?  Then *name is the lock.  Whatever
- * else somebody makes with the same function may refuse writes, but is no guard.
+ * Does the trigger ask for a lock at all writes of a kind, as those of lock_guard_table()
+ * do?  Then *name is the lock.  The owner of a table can put the function on it by
+ * hand, for some columns or under a condition: that guards nothing.
  */
-bool
-lockext_trigger_guards(Relation pg_trigger, HeapTuple tuple, Oid write_fn, LockName *name)
+static bool
+asks_for_lock(Relation pg_trigger, HeapTuple tuple, Oid write_fn, LockName *name)
 {
 	Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
 	TupleDesc	desc = RelationGetDescr(pg_trigger);
@@ -159,14 +162,10 @@ lockext_trigger_guards(Relation pg_trigger, HeapTuple tuple, Oid write_fn, LockN
 	Datum		args;
 	bool		isnull;
 
-	if (trigger->tgfoid != write_fn || trigger->tgnargs != 2 ||
-		trigger->tgenabled != TRIGGER_FIRES_ALWAYS ||
+	if (trigger->tgfoid != write_fn || trigger->tgnargs != 2 || trigger->tgattr.dim1 != 0 ||
 		(trigger->tgtype != STATEMENT_TYPE && trigger->tgtype != TRUNCATE_TYPE &&
 		 trigger->tgtype != ROW_TYPE) ||
-		trigger->tgattr.dim1 != 0)
-		return false;
-	(void) heap_getattr(tuple, Anum_pg_trigger_tgqual, desc, &isnull);
-	if (!isnull)
+		!heap_attisnull(tuple, Anum_pg_trigger_tgqual, desc))
 		return false;
 	args = heap_getattr(tuple, Anum_pg_trigger_tgargs, desc, &isnull);
 	if (isnull)
@@ -174,6 +173,14 @@ lockext_trigger_guards(Relation pg_trigger, HeapTuple tuple, Oid write_fn, LockN
 	key = VARDATA_ANY(DatumGetByteaPP(args));
 	name_of_args(key, key + strlen(key) + 1, name);
 	return true;
+}
+
+/* And does it fire always, so that it guards its table? */
+bool
+lockext_trigger_guards(Relation pg_trigger, HeapTuple tuple, Oid write_fn, LockName *name)
+{
+	return ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled == TRIGGER_FIRES_ALWAYS &&
+		asks_for_lock(pg_trigger, tuple, write_fn, name);
 }
 
 static void
@@ -208,11 +215,13 @@ find_table_guard(Oid write_fn, Oid relid, TableGuard *guard)
 	{
 		LockName	name;
 
-		/* if somebody has added another lock's, the first, by name, counts */
-		if (!lockext_trigger_guards(rel, tuple, write_fn, &name) ||
-			(guard->guarded &&
-			 !lockext_name_equals(&guard->name, name.domain, name.key)))
+		if (!asks_for_lock(rel, tuple, write_fn, &name))
 			continue;
+		if (guard->guarded && !lockext_name_equals(&guard->name, name.domain, name.key))
+		{
+			guard->mixed = true;
+			continue;
+		}
 		guard->guarded = true;
 		guard->name = name;
 		add_trigger(guard, (Form_pg_trigger) GETSTRUCT(tuple));
@@ -296,8 +305,9 @@ complete(const GuardState *state, Oid relid, const LockName *name)
 					   "INSERT OR UPDATE OR DELETE", "ROW", false);
 }
 
-static List *
-parents_of(Oid relid)
+/* The tables that a table is a partition or child of. */
+List *
+lockext_parents_of(Oid relid)
 {
 	Relation	rel = table_open(InheritsRelationId, AccessShareLock);
 	List	   *parents = NIL;
@@ -315,18 +325,24 @@ parents_of(Oid relid)
 	return parents;
 }
 
-/* A guarded parent of the table: true, and the lock. */
+/*
+ * A guarded parent of the table: true, and the lock.  If other_than is given, one by
+ * another lock than that.
+ */
 static bool
-find_guarded_parent(const GuardState *state, Oid relid, Oid *parent, LockName *name)
+find_guarded_parent(const GuardState *state, Oid relid, const LockName *other_than,
+					Oid *parent, LockName *name)
 {
 	ListCell   *lc;
 
-	foreach(lc, parents_of(relid))
+	foreach(lc, lockext_parents_of(relid))
 	{
 		TableGuard	guard;
 
 		find_table_guard(state->write_fn, lfirst_oid(lc), &guard);
-		if (guard.guarded)
+		if (guard.guarded &&
+			(other_than == NULL ||
+			 !lockext_name_equals(other_than, guard.name.domain, guard.name.key)))
 		{
 			*parent = lfirst_oid(lc);
 			*name = guard.name;
@@ -334,6 +350,47 @@ find_guarded_parent(const GuardState *state, Oid relid, Oid *parent, LockName *n
 		}
 	}
 	return false;
+}
+
+/* Raises 55000 if different locks guard the table, or it and a parent. */
+static void
+must_be_one_lock(const GuardState *state, Oid relid)
+{
+	TableGuard	guard;
+	Oid			parent;
+	LockName	name;
+
+	find_table_guard(state->write_fn, relid, &guard);
+	if (guard.guarded &&
+		(guard.mixed || find_guarded_parent(state, relid, &guard.name, &parent, &name)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table %s is guarded already, by %s",
+						lockext_relation_display(relid), lockext_name_display(&guard.name)),
+				 errdetail("A table, its partitions and its children are guarded by one lock only."),
+				 errhint("End that guard first, with lock_unguard_table().")));
+}
+
+/* A command has created or replaced a trigger, maybe with our function. */
+void
+lockext_check_mixed_guard(const GuardState *state, Oid trigger)
+{
+	Relation	rel = table_open(TriggerRelationId, AccessShareLock);
+	Oid			relid = InvalidOid;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(rel, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		relid = ((Form_pg_trigger) GETSTRUCT(tuple))->tgrelid;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	if (OidIsValid(relid))
+		must_be_one_lock(state, relid);
 }
 
 /*
@@ -356,14 +413,18 @@ lockext_adopt_tables(const GuardState *state, Oid relid)
 		TableGuard	guard;
 		LockName	name;
 
+		must_be_one_lock(state, member);
 		find_table_guard(state->write_fn, member, &guard);
-		if (guard.guarded && guard.statement != NULL)
+		if (guard.statement != NULL)
 		{
 			if (guard.row == NULL && needs_row_trigger(member))
 				complete(state, member, &guard.name);
 		}
-		else if (find_guarded_parent(state, member, &parent, &name))
+		else if (find_guarded_parent(state, member, NULL, &parent, &name))
+		{
 			complete(state, member, &name);
+			must_be_one_lock(state, member);
+		}
 	}
 }
 
@@ -481,7 +542,7 @@ lockext_unguard_table(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("table %s is not guarded", lockext_relation_display(relid))));
-	if (find_guarded_parent(&state, relid, &parent, &name) &&
+	if (find_guarded_parent(&state, relid, NULL, &parent, &name) &&
 		lockext_name_equals(&name, guard.name.domain, guard.name.key))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

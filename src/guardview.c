@@ -98,7 +98,7 @@ lockext_guards(PG_FUNCTION_ARGS)
 	GuardState	state;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (lockext_guards_find(fcinfo->flinfo->fn_oid, &state))
+	if (lockext_guards_in_effect(&state))
 	{
 		lockext_for_each_guarded_schema(state.store, put_schema, fcinfo);
 		lockext_for_each_guarded_table(state.write_fn, put_table, fcinfo);
