@@ -90,7 +90,8 @@ ok( $node->poll_query_until('postgres',
 #
 # A worker is killed while it removes rows.
 #
-fill_with_due_rows($node, 'postgres', 4000);
+# so many that several workers are needed, of which one is met at work
+fill_with_due_rows($node, 'postgres', 20000);
 my $log = log_position($node);
 my $killer = $node->background_psql('postgres', on_error_stop => 0);
 start_in_background($killer, <<'EOC');
