@@ -23,6 +23,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
@@ -120,7 +121,11 @@ lockext_guards_in_effect(GuardState *state)
 	return cache.in_effect;
 }
 
-/* Run commands as the owner of the extension, to whom its parts belong. */
+/*
+ * Run a command as the owner of the extension, to whom its parts belong.  It names all
+ * it means in full; but other event triggers that it fires may not, and must not find
+ * what the caller has put into their way.
+ */
 void
 lockext_run_as_owner(Oid fn_oid, const char *command)
 {
@@ -129,24 +134,30 @@ lockext_run_as_owner(Oid fn_oid, const char *command)
 	HeapTuple	function = SearchSysCache1(PROCOID, ObjectIdGetDatum(fn_oid));
 	Oid			owner;
 	int			result;
+	int			nest_level;
 
 	if (!HeapTupleIsValid(function))
 		elog(ERROR, "cache lookup failed for function %u", fn_oid);
 	owner = ((Form_pg_proc) GETSTRUCT(function))->proowner;
 	ReleaseSysCache(function);
 
-	/* an error puts role and context back, with the (sub)transaction */
+	/* an error puts role, context and settings back, with the (sub)transaction */
 	GetUserIdAndSecContext(&role, &context);
 	SetUserIdAndSecContext(owner, context | SECURITY_LOCAL_USERID_CHANGE);
+	nest_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
 	result = SPI_execute(command, false, 0);
 	if (result != SPI_OK_UTILITY)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(result));
 	SPI_finish();
+	AtEOXact_GUC(false, nest_level);
 	SetUserIdAndSecContext(role, context);
 }
 
-static void
+/* True if the event trigger is new.  Raises 55000 if it is another's, or switched off. */
+static bool
 need_event_trigger(Oid fn_oid, const char *name, const char *event)
 {
 	Oid			schema = get_func_namespace(fn_oid);
@@ -158,20 +169,27 @@ need_event_trigger(Oid fn_oid, const char *name, const char *event)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("event trigger \"%s\" does not belong to the extension \"lockext\"", name),
 				 errhint("Rename or drop it.")));
-	if (!OidIsValid(function))
-		lockext_run_as_owner(fn_oid, psprintf("CREATE EVENT TRIGGER %s ON %s EXECUTE FUNCTION %s()",
-											  name, event,
-											  quote_qualified_identifier(get_namespace_name(schema), name)));
-	if (enabled != TRIGGER_FIRES_ALWAYS)
-		lockext_run_as_owner(fn_oid, psprintf("ALTER EVENT TRIGGER %s ENABLE ALWAYS", name));
+	if (OidIsValid(function) && enabled != TRIGGER_FIRES_ALWAYS)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("event trigger \"%s\", without which guards are not in effect, is not enabled", name),
+				 errhint("Use ALTER EVENT TRIGGER %s ENABLE ALWAYS.", name)));
+	if (OidIsValid(function))
+		return false;
+
+	lockext_run_as_owner(fn_oid, psprintf("CREATE EVENT TRIGGER %s ON %s EXECUTE FUNCTION %s()",
+										  name, event,
+										  quote_qualified_identifier(get_namespace_name(schema), name)));
+	lockext_run_as_owner(fn_oid, psprintf("ALTER EVENT TRIGGER %s ENABLE ALWAYS", name));
+	return true;
 }
 
 /*
  * Something is about to be guarded, or not to be guarded any more, by the function
  * fn_oid: one at a time, until the end of the transaction.  Before a lock on what that
- * is.
+ * is.  True if guards come into effect by this.
  */
-void
+bool
 lockext_guards_begin(Oid fn_oid, GuardState *state)
 {
 	if (!lockext_guards_find(fn_oid, state))
@@ -180,8 +198,8 @@ lockext_guards_begin(Oid fn_oid, GuardState *state)
 				 errmsg("a part of the extension \"lockext\" does not exist"),
 				 errhint("The extension was dropped or is not complete.")));
 	LockRelationOid(state->store, ShareRowExclusiveLock);
-	need_event_trigger(fn_oid, LOCKEXT_START_TRIGGER, "ddl_command_start");
-	need_event_trigger(fn_oid, LOCKEXT_END_TRIGGER, "ddl_command_end");
+	(void) need_event_trigger(fn_oid, LOCKEXT_START_TRIGGER, "ddl_command_start");
+	return need_event_trigger(fn_oid, LOCKEXT_END_TRIGGER, "ddl_command_end");
 }
 
 static void

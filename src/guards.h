@@ -23,7 +23,7 @@ extern void lockext_guards_init(void);
 extern bool lockext_guards_find(Oid fn_oid, GuardState *state);
 extern bool lockext_guards_in_effect(GuardState *state);
 extern void lockext_run_as_owner(Oid fn_oid, const char *command);
-extern void lockext_guards_begin(Oid fn_oid, GuardState *state);
+extern bool lockext_guards_begin(Oid fn_oid, GuardState *state);
 extern void lockext_guards_end(const GuardState *state);
 
 #endif							/* LOCKEXT_GUARDS_H */

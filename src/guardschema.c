@@ -234,27 +234,40 @@ lockext_check_schema(const GuardState *state, Oid schema, const Deed *deed,
 
 /* ---------- the functions ---------- */
 
-/* The schema in argument 0, which the caller owns, and its name.  Raises otherwise. */
-static Oid
-arg_schema(FunctionCallInfo fcinfo, LOCKMODE mode, char **name)
+/* Its name.  Raises an error unless it is a schema that the caller may guard. */
+static char *
+must_be_own_schema(Oid schema)
 {
-	Oid			schema;
+	char	   *name = get_namespace_name(schema);
 
-	if (PG_ARGISNULL(0))
-		lockext_bad_value("argument \"schema\"", NULL, NULL, NULL);
-	schema = PG_GETARG_OID(0);
-	LockDatabaseObject(NamespaceRelationId, schema, 0, mode);
-	*name = get_namespace_name(schema);
-	if (*name == NULL)
+	if (name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_SCHEMA),
 				 errmsg("schema with OID %u does not exist", schema)));
 	if (!compat_owns_schema(schema, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_SCHEMA, *name);
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_SCHEMA, name);
 	if (IsCatalogNamespace(schema) || IsToastNamespace(schema) || isAnyTempNamespace(schema))
-		lockext_bad_value("argument \"schema\"", quote_identifier(*name),
+		lockext_bad_value("argument \"schema\"", quote_identifier(name),
 						  "System and temporary schemas cannot be guarded.", NULL);
-	return schema;
+	return name;
+}
+
+/* The schema in argument 0, which the caller owns: known before a lock is asked for. */
+static Oid
+arg_schema(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		lockext_bad_value("argument \"schema\"", NULL, NULL, NULL);
+	(void) must_be_own_schema(PG_GETARG_OID(0));
+	return PG_GETARG_OID(0);
+}
+
+/* After lockext_guards_begin(). */
+static char *
+lock_own_schema(Oid schema, LOCKMODE mode)
+{
+	LockDatabaseObject(NamespaceRelationId, schema, 0, mode);
+	return must_be_own_schema(schema);
 }
 
 /*
@@ -268,6 +281,7 @@ lockext_guard_schema(PG_FUNCTION_ARGS)
 {
 	GuardState	state;
 	LockName	name;
+	Oid			oid;
 	char	   *schema;
 	Relation	rel;
 	HeapTuple	old;
@@ -276,8 +290,9 @@ lockext_guard_schema(PG_FUNCTION_ARGS)
 
 	lockext_arg_name(fcinfo, 1, 2, LOCKEXT_NO_ARG, &name);
 	lockext_must_be_able_to_write("lock_guard_schema()");
-	lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
-	(void) arg_schema(fcinfo, AccessExclusiveLock, &schema);
+	oid = arg_schema(fcinfo);
+	(void) lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
+	schema = lock_own_schema(oid, AccessExclusiveLock);
 
 	rel = table_open(state.store, RowExclusiveLock);
 	old = find_row(rel, schema);
@@ -305,11 +320,13 @@ lockext_unguard_schema(PG_FUNCTION_ARGS)
 {
 	const Deed	deed = {"end the guard of", NULL, NamespaceRelationId};
 	GuardState	state;
+	Oid			oid;
 	char	   *schema;
 
 	lockext_must_be_able_to_write("lock_unguard_schema()");
-	lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
-	(void) arg_schema(fcinfo, AccessShareLock, &schema);
+	oid = arg_schema(fcinfo);
+	(void) lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
+	schema = lock_own_schema(oid, AccessShareLock);
 	if (!lockext_schema_is_guarded(state.store, schema))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -282,6 +282,15 @@ needs_row_trigger(Oid relid)
 	return get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE || has_superclass(relid);
 }
 
+static void
+fail_renamed(Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the guard of table %s could not be changed", lockext_relation_display(relid)),
+			 errdetail("Its schema was renamed meanwhile.")));
+}
+
 /*
  * Make the triggers that a table, guarded by this lock, should have and has not.  Each
  * command that makes one ends in lockext_adopt_tables(), which may have made the next.
@@ -303,6 +312,11 @@ complete(const GuardState *state, Oid relid, const LockName *name)
 	if (guard.row == NULL && needs_row_trigger(relid))
 		create_trigger(state, relid, name, ROW_TRIGGER,
 					   "INSERT OR UPDATE OR DELETE", "ROW", false);
+
+	/* they were made by name, of which a schema's can change */
+	find_table_guard(state->write_fn, relid, &guard);
+	if (guard.statement == NULL || (guard.row == NULL && needs_row_trigger(relid)))
+		fail_renamed(relid);
 }
 
 /* The tables that a table is a partition or child of. */
@@ -430,42 +444,63 @@ lockext_adopt_tables(const GuardState *state, Oid relid)
 
 /* ---------- the functions ---------- */
 
-/* The table in argument 0, which the caller owns, locked as CREATE TRIGGER does. */
+/* Raises an error unless it is a table that the caller may guard. */
+static void
+must_be_own_table(Oid relid)
+{
+	char		kind = get_rel_relkind(relid);
+
+	if (kind == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a table", get_rel_name(relid))));
+	if (!compat_owns_relation(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relid));
+	if (IsCatalogRelationOid(relid) || IsToastNamespace(get_rel_namespace(relid)) ||
+		get_rel_namespace(relid) == PG_CATALOG_NAMESPACE)
+		lockext_bad_value("argument \"relation\"", lockext_relation_display(relid),
+						  "System catalogs cannot be guarded.", NULL);
+}
+
+/*
+ * The table in argument 0, which the caller owns: no lock is asked for before that is
+ * known.  Then it is locked, after lockext_guards_begin(), as CREATE TRIGGER does.
+ */
 static Oid
 arg_table(FunctionCallInfo fcinfo)
 {
 	Oid			relid;
-	Relation	rel;
 
 	if (PG_ARGISNULL(0))
 		lockext_bad_value("argument \"relation\"", NULL, NULL, NULL);
 	relid = PG_GETARG_OID(0);
-	rel = try_relation_open(relid, ShareRowExclusiveLock);
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
-	if (rel->rd_rel->relkind != RELKIND_RELATION &&
-		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a table", RelationGetRelationName(rel))));
-	if (!compat_owns_relation(relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(rel));
-	if (IsSystemRelation(rel))
-		lockext_bad_value("argument \"relation\"", lockext_relation_display(relid),
-						  "System catalogs cannot be guarded.", NULL);
-	relation_close(rel, NoLock);
+	must_be_own_table(relid);
 	return relid;
 }
 
 static void
-must_not_be_guarded(const GuardState *state, Oid relid)
+lock_own_table(Oid relid)
+{
+	LockRelationOid(relid, ShareRowExclusiveLock);
+	must_be_own_table(relid);
+}
+
+/*
+ * restored: guards were not in effect, so that a guard by the same lock is one that came
+ * with a table from a dump, to be completed.
+ */
+static void
+must_not_be_guarded(const GuardState *state, Oid relid, const LockName *name, bool restored)
 {
 	TableGuard	guard;
 
 	find_table_guard(state->write_fn, relid, &guard);
-	if (guard.guarded)
+	if (guard.guarded &&
+		!(restored && lockext_name_equals(name, guard.name.domain, guard.name.key)))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("table %s is guarded already, by %s",
@@ -486,14 +521,16 @@ lockext_guard_table(PG_FUNCTION_ARGS)
 	Oid			relid;
 	List	   *members;
 	ListCell   *lc;
+	bool		restored;
 
 	lockext_arg_name(fcinfo, 1, 2, LOCKEXT_NO_ARG, &name);
 	lockext_must_be_able_to_write("lock_guard_table()");
-	lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
 	relid = arg_table(fcinfo);
+	restored = lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
+	lock_own_table(relid);
 	members = find_all_inheritors(relid, ShareRowExclusiveLock, NULL);
 	foreach(lc, members)
-		must_not_be_guarded(&state, lfirst_oid(lc));
+		must_not_be_guarded(&state, lfirst_oid(lc), &name, restored);
 
 	foreach(lc, members)
 		complete(&state, lfirst_oid(lc), &name);
@@ -521,6 +558,9 @@ drop_guard(const GuardState *state, Oid relid, const LockName *name)
 	drop_trigger(state, relid, guard.truncate);
 	if (!guard.row_is_copy)
 		drop_trigger(state, relid, guard.row);
+	find_table_guard(state->write_fn, relid, &guard);
+	if (guard.statement != NULL)
+		fail_renamed(relid);
 }
 
 /* lock_unguard_table(relation): for who has the lock */
@@ -535,8 +575,9 @@ lockext_unguard_table(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	lockext_must_be_able_to_write("lock_unguard_table()");
-	lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
 	relid = arg_table(fcinfo);
+	(void) lockext_guards_begin(fcinfo->flinfo->fn_oid, &state);
+	lock_own_table(relid);
 	find_table_guard(state.write_fn, relid, &guard);
 	if (!guard.guarded)
 		ereport(ERROR,

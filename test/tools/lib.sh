@@ -29,16 +29,19 @@ build() {
 	}
 }
 
+# Where the servers' sockets are.
+sockets=$work/s
+
 # start_server NAME [LINE...]: a new cluster, with these lines in
-# postgresql.conf, on a socket in $work/s
+# postgresql.conf, on a socket in $sockets
 start_server() {
 	local name=$1
 	shift
-	rm -rf "${work:?}/$name" "$work/s"
-	mkdir -p "$work/s"
+	rm -rf "${work:?}/$name" "${sockets:?}"
+	mkdir -p "$sockets"
 	"$bin/initdb" -D "$work/$name" -U postgres -A trust --no-sync --no-locale -E UTF8 >"$work/$name.initdb.log"
 	{
-		printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$work/s'" "port = 5432" \
+		printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$sockets'" "port = 5432" \
 			"max_prepared_transactions = 20" "log_line_prefix = '%m [%p] %q%a '" "$@"
 	} >>"$work/$name/postgresql.conf"
 	"$bin/pg_ctl" -D "$work/$name" -l "$work/$name.log" -s -w start || {
