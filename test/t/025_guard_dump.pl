@@ -188,6 +188,23 @@ foreach my $db ('app', 'parallel', 'copy')
 	is_guarded($new, $db, "pg_upgrade, $db");
 }
 is($new->safe_psql('postgres', $names), 'schema|before|', 'pg_upgrade, postgres');
+
+#
+# A dump of one table has its triggers, but not the event triggers, without which guards are not
+# in effect; to guard it again, by the same lock, makes up for that.
+#
+$new->safe_psql('postgres', 'CREATE DATABASE single');
+$new->safe_psql('single', 'CREATE EXTENSION lockext');
+my $single = PostgreSQL::Test::Utils::tempdir() . '/single.sql';
+$new->command_ok([ 'pg_dump', '-t', 'accounts', '-f', $single, 'app' ], 'one table is dumped');
+$new->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-f', $single, 'single' ], 'and restored');
+is(sqlstate_of($new, 'single', 'INSERT INTO accounts VALUES (600)'), '', 'it is not guarded');
+is(sqlstate_of($new, 'single', "SELECT lock_guard_table('accounts', 'other')"), '42710',
+	'its triggers are another lock\'s');
+is(sqlstate_of($new, 'single', "SELECT lock_guard_table('accounts', 'money')"), '', 'it is guarded again');
+is(sqlstate_of($new, 'single', 'INSERT INTO accounts VALUES (601)'), 'LK002', 'and then it is');
+is(sqlstate_of($new, 'single', "SELECT lock_guard_table('accounts', 'money')"), '42710', 'but once only');
+
 $new->stop;
 
 done_testing();
