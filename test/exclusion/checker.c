@@ -728,8 +728,8 @@ op_renew(void)
 	{
 		int64_t		expires = atoll(PQgetvalue(res, 0, 1));
 
-		/* until it is committed, count on the shorter of the two */
-		if (level == 0 || h->level > 0)
+		/* until it is committed, count on the shorter of the two, unless it is undone with the lock only */
+		if (level == 0 || h->level == level)
 			h->expires = expires;
 		else
 		{
