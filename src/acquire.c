@@ -2,12 +2,14 @@
  * acquire.c
  *		Taking a lock: lock_acquire() and lock_try().
  *
- * First a look without any lock of ours: most refusals end there, with no
- * transaction ID, no WAL and no lock-manager traffic beyond the table's
- * fast-path lock.  A lock that looks free is then claimed: KEY is taken, the
- * row looked at again, and only then written; with scope "transaction" KEY is
- * all there is.  Nothing on the way waits for another transaction; what cannot
- * be had at once makes the answer "busy".
+ * A lock is claimed: KEY is taken, the row looked at, and if nobody holds the
+ * lock then, written; with scope "transaction" KEY is all there is.  Where tries
+ * have been refused of late (see seen.c), there is a look without any lock of ours
+ * first: most refusals end there, with no transaction ID, no WAL and no
+ * lock-manager traffic beyond the table's fast-path locks; or even before, if the
+ * lock is known to be held and it does not matter by whom.  Nothing on the way
+ * waits for another transaction; what cannot be had at once makes the answer
+ * "busy".
  *
  * A try does not overtake those who wait: see wait.c.
  */
@@ -17,6 +19,7 @@
 #include "args.h"
 #include "caller.h"
 #include "own.h"
+#include "seen.h"
 #include "shared.h"
 #include "store.h"
 #include "token.h"
@@ -37,6 +40,7 @@ PG_FUNCTION_INFO_V1(lockext_acquire);
 PG_FUNCTION_INFO_V1(lockext_try);
 
 static bool look_first(Request *request, Outcome *outcome);
+static Seen what_is_seen(const Request *request);
 static bool no_queue(const LockName *name, Outcome *outcome);
 static bool claim(Request *request, Outcome *outcome);
 static bool refuse_busy(Outcome *outcome, const LOCKTAG *tag, LOCKMODE mode);
@@ -99,7 +103,8 @@ lockext_try(PG_FUNCTION_ARGS)
 	request.timeout_ms = lockext_arg_timeout(fcinfo, 1, request.scope);
 	must_be_able_to(&request, "lock_try()");
 
-	if (!lockext_try_acquire(&request, &outcome))
+	if (what_is_seen(&request) == LOCKEXT_SEEN_HELD ||
+		!lockext_try_acquire(&request, &outcome))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(outcome.row.token);
 }
@@ -120,13 +125,36 @@ lockext_acquire_now(Request *request, const char *function, Outcome *outcome)
 	return lockext_wait_and_acquire(request, LOCKEXT_FORM_STATEMENT, &patience, outcome);
 }
 
-/* Take the lock if it is free and nobody waits for it. */
+static Seen
+what_is_seen(const Request *request)
+{
+	return lockext_seen(lockext_table_oid(request->fn_oid), &request->name);
+}
+
+/*
+ * Take the lock if it is free and nobody waits for it: without a look first if
+ * nothing speaks against that.  What was then in the way may be a try that took KEY
+ * only to find that the lock is held; so why it could not be had is for a look to say.
+ */
 bool
 lockext_try_acquire(Request *request, Outcome *outcome)
 {
+	const LockName *name = &request->name;
+
 	memset(outcome, 0, sizeof(*outcome));
+	if (what_is_seen(request) == LOCKEXT_SEEN_NOTHING &&
+		lockext_held_by_transaction(name) == NULL && lockext_key_fits(name))
+	{
+		lockext_xact_wal_begin();
+		if (no_queue(name, outcome) && claim(request, outcome))
+			return true;
+		if (outcome->row_valid)
+			return false;		/* it is held */
+		lockext_seen_refused(lockext_table_oid(request->fn_oid), name);
+		memset(outcome, 0, sizeof(*outcome));
+	}
 	return look_first(request, outcome) &&
-		no_queue(&request->name, outcome) &&
+		no_queue(name, outcome) &&
 		claim(request, outcome);
 }
 
@@ -282,10 +310,17 @@ lockext_claim_with_key(Request *request, KeyLock *key, Outcome *outcome)
 			refuse_table(&table, outcome);
 		else
 			granted = grant(&table, request, found ? &row : NULL, outcome);
+
+		/* what is new to this transaction was committed by another */
+		if (outcome->row_valid && !granted && key->counted)
+			lockext_seen_held(RelationGetRelid(table.rel), &request->name, &row);
 		lockext_table_close(&table, granted && writes);
 	}
 	if (!granted)
+	{
+		lockext_xact_wal_is_minor();
 		lockext_key_give_back(key);
+	}
 	return granted;
 }
 
@@ -362,7 +397,10 @@ write_row(LockTable *table, const LockRow *old, const LockName *name, LockRow *n
 
 	/* a lease must not be forgotten in a crash once its holder knows of it */
 	if (new->scope == LOCKEXT_SCOPE_LEASE)
+	{
 		lockext_xact_durable();
+		lockext_lease_taken(name);
+	}
 	else
 		lockext_xact_wal_is_minor();
 	lockext_xact_due(new->expires_at);

@@ -283,16 +283,6 @@ lock_key(KeyLock *key, const LockName *name, bool wait)
 }
 
 /*
- * Does this session claim the lock, so that a look under KEY, if that is free, is
- * enough?  Who does not looks first, and is in nobody's way.
- */
-static bool
-claims(const LockName *name, int64 token)
-{
-	return token != -1 || lockext_live_is_mine(name, -1);
-}
-
-/*
  * Pin the lock until the end of the transaction, or of the savepoint.  Raises LK001 if
  * it is not ours; the end of the (sub)transaction then gives KEY back.
  */
@@ -306,7 +296,7 @@ pin(Oid fn_oid, const LockName *name, int64 token)
 		must_be_ours(fn_oid, name, token, true);
 		return;
 	}
-	if (!claims(name, token) || !lock_key(&key, name, false))
+	if (!lockext_is_claimed(name, token) || !lock_key(&key, name, false))
 	{
 		must_be_ours(fn_oid, name, token, false);
 		(void) lock_key(&key, name, true);
@@ -454,7 +444,7 @@ lockext_transaction_has(Oid fn_oid, const LockName *name, const char **why)
 	if (guards_are_bypassed())
 		return false;
 
-	if (!pinned && !lockext_key_is_kept(name) && claims(name, lockext_presented_token(name)))
+	if (!pinned && !lockext_key_is_kept(name) && lockext_is_claimed(name, lockext_presented_token(name)))
 		found = look_under_key(fn_oid, name, false, &locked);
 	if (!locked)
 	{

@@ -118,11 +118,18 @@ fail_too_many_keys(void)
 			 errhint("Commit in between, or have a superuser raise \"lockext.max_keys_per_transaction\".")));
 }
 
-/* Raises 53400 if the transaction could not keep this key too: before a wait for it. */
+/* Can the transaction keep this key too? */
+bool
+lockext_key_fits(const LockName *name)
+{
+	return lockext_xact_keys() < lockext_max_keys || lockext_key_is_kept(name);
+}
+
+/* Raises 53400 if not: before a wait for it. */
 void
 lockext_key_must_fit(const LockName *name)
 {
-	if (lockext_xact_keys() >= lockext_max_keys && !lockext_key_is_kept(name))
+	if (!lockext_key_fits(name))
 		fail_too_many_keys();
 }
 

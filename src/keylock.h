@@ -35,6 +35,7 @@ extern bool lockext_is_waited_for(const LockName *name, LOCKTAG *queue);
 extern void lockext_wait_context(void *arg);
 extern bool lockext_key_is_kept(const LockName *name);
 extern bool lockext_key_is_guarded(const LockName *name);
+extern bool lockext_key_fits(const LockName *name);
 extern void lockext_key_must_fit(const LockName *name);
 extern bool lockext_key_lock(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait);
 extern bool lockext_key_lock_once(KeyLock *key, const LockName *name, LOCKMODE mode);

@@ -73,6 +73,9 @@ static dlist_head holds = DLIST_STATIC_INIT(holds);
 static dlist_head lives = DLIST_STATIC_INIT(lives);
 static MemoryContext live_context = NULL;
 
+/* KEY's tag of the last lease that this session took. */
+static LOCKTAG last_lease;
+
 /* Is there an entry in lives with something to do at the end of the transaction? */
 static bool lives_changed = false;
 
@@ -255,12 +258,9 @@ lockext_live_give_back(const LockName *name, int64 token)
 	drop_live(find_live(name, token));
 }
 
-/*
- * Does this session seem to hold the lock, with this token (-1: any), with scope
- * "session"?
- */
-bool
-lockext_live_is_mine(const LockName *name, int64 token)
+/* Does this session seem to hold the lock with scope "session"? */
+static bool
+seems_mine(const LockName *name)
 {
 	dlist_iter	iter;
 
@@ -268,12 +268,31 @@ lockext_live_is_mine(const LockName *name, int64 token)
 	{
 		Live	   *live = dlist_container(Live, span.node, iter.cur);
 
-		if ((token == -1 || token == live->token) &&
-			live->span.released == NOT_RELEASED &&
+		if (live->span.released == NOT_RELEASED &&
 			lockext_name_equals(name, live->name.domain, live->name.key))
 			return true;
 	}
 	return false;
+}
+
+/* This session took a lease. */
+void
+lockext_lease_taken(const LockName *name)
+{
+	last_lease = name->tag;
+}
+
+/*
+ * Does this session claim the lock, by its token or because it took it?  Then a look
+ * under KEY, if that is free, is enough.  Who does not claim it looks first, and is in
+ * nobody's way.  Only a guess: leases go by role and token, not by session.
+ */
+bool
+lockext_is_claimed(const LockName *name, int64 token)
+{
+	return token != -1 ||
+		memcmp(&name->tag, &last_lease, sizeof(LOCKTAG)) == 0 ||
+		seems_mine(name);
 }
 
 /*

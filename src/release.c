@@ -3,8 +3,8 @@
  *		Keeping and ending a lock: lock_release(), lock_renew(), lock_break().
  *
  * Release and renew look first without KEY, so that somebody who does not hold
- * the lock learns so at once and disturbs nobody.  The holder then waits for
- * KEY, if it has to: for another transaction of the same owner that works on
+ * the lock, and has not even a token, learns so at once and disturbs nobody.  The
+ * holder then waits for KEY, if it has to: for another transaction of the same owner that works on
  * the lock, or a break.  Such a wait is an ordinary lock wait (lock_timeout,
  * deadlock detection).  It is begun without a lock on the table, unless the
  * transaction has changed another lock before.
@@ -104,8 +104,9 @@ take_ours(Oid fn_oid, const LockName *name, int64 token, LOCKMODE mode, IsOurs i
 	KeyLock		key;
 	bool		found;
 
-	/* of a lock that this session has, a look under KEY is enough, if that is free */
-	if (!lockext_live_is_mine(name, token) || !lockext_key_lock(&key, name, mode, false))
+	/* of a lock that this session claims, a look under KEY is enough, if that is free */
+	if (!lockext_is_claimed(name, token) || !lockext_key_fits(name) ||
+		!lockext_key_lock(&key, name, mode, false))
 	{
 		ErrorContextCallback context = {
 			error_context_stack, lockext_wait_context, unconstify(LockName *, name)
@@ -212,6 +213,10 @@ lockext_release_now(Oid fn_oid, const LockName *name, int64 token, const char *f
 	new.released_at = GetCurrentTimestamp();
 	new.data = NULL;
 	must_write(&table, name, &old, &new);
+
+	/* if a crash undoes it, the lock ends by its timeout */
+	if (new.timeout_ms != -1)
+		lockext_xact_wal_is_minor();
 	return true;
 }
 

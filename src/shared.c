@@ -8,13 +8,14 @@
  * either seen by the look or announced after it, never lost.  The launcher
  * adds the retention, which may change at any time, and sleeps until then.
  *
- * All of it is a hint for the worker: no lock is granted or refused because of
- * anything in here.  The one exception is the clock, which only ever raises a
- * token.
+ * All of that is a hint for the worker: no lock is granted or refused because of
+ * it.  The one exception is the clock, which only ever raises a token.  What
+ * waiters.c and seen.c keep is theirs.
  */
 #include "postgres.h"
 
 #include "shared.h"
+#include "seen.h"
 #include "settings.h"
 #include "waiters.h"
 
@@ -395,6 +396,7 @@ request_shared_memory(void)
 		prev_shmem_request_hook();
 	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
 	RequestAddinShmemSpace(MAXALIGN(lockext_waiters_size()));
+	RequestAddinShmemSpace(MAXALIGN(lockext_seen_size()));
 	RequestNamedLWLockTranche(TRANCHE, 2);
 }
 
@@ -421,6 +423,8 @@ attach_shared_memory(void)
 	}
 	memory = ShmemInitStruct("lockext waiters", lockext_waiters_size(), &found);
 	lockext_waiters_attach(memory, found, &GetNamedLWLockTranche(TRANCHE)[1].lock);
+	memory = ShmemInitStruct("lockext seen", lockext_seen_size(), &found);
+	lockext_seen_attach(memory, found);
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -26,6 +26,7 @@
 #include "postgres.h"
 
 #include "compat.h"
+#include "seen.h"
 #include "store.h"
 
 #include "access/heapam.h"
@@ -500,6 +501,16 @@ insert_row(LockTable *table, LockRow *new, TupleTableSlot *slot)
 	insert_index_entries(table, slot, TU_All);
 }
 
+/* Nobody may go by what was seen of a row that is about to change. */
+static void
+forget_seen(const LockRow *row)
+{
+	LockName	name;
+
+	lockext_name_set(&name, row->domain, row->key);
+	lockext_seen_forget(&name);
+}
+
 /*
  * Write a row: over old, which must be what the table's slot holds, or as a
  * new one if old is NULL.  The caller holds KEY and a RowExclusiveLock on the
@@ -519,6 +530,7 @@ lockext_row_write(LockTable *table, const LockRow *old, LockRow *new)
 	/* PostgreSQL wants one for writing; lock_acquire_wait() comes without */
 	if (!has_snapshot)
 		PushActiveSnapshot(GetTransactionSnapshot());
+	forget_seen(new);
 	if (old != NULL)
 		done = update_row(table, old, new, slot);
 	else
@@ -541,6 +553,7 @@ lockext_row_remove(LockTable *table, const LockRow *row)
 	ItemPointerData tid = row->tid;
 	bool		wait;
 
+	forget_seen(row);
 	return row_can_be_changed(table, &wait) &&
 		table_tuple_delete(table->rel, &tid, GetCurrentCommandId(true),
 						   SnapshotAny, InvalidSnapshot, wait, &failure,

@@ -71,9 +71,9 @@ lockext_table_in_schema(Oid nspoid, bool missing_ok)
 	return relid;
 }
 
-/* The lock table beside the given function, that is, in its schema. */
-static Oid
-table_oid(Oid fn_oid)
+/* The lock table beside the given function, that is, in its schema.  Raises 42P01. */
+Oid
+lockext_table_oid(Oid fn_oid)
 {
 	Oid			relid;
 
@@ -223,7 +223,7 @@ lockext_table_open(LockTable *table, Oid fn_oid, LOCKMODE mode, bool wait)
 {
 	for (;;)
 	{
-		Oid			relid = table_oid(fn_oid);
+		Oid			relid = lockext_table_oid(fn_oid);
 
 		if (!lockext_table_open_relid(table, relid, mode, wait))
 			return false;
@@ -231,7 +231,7 @@ lockext_table_open(LockTable *table, Oid fn_oid, LOCKMODE mode, bool wait)
 		/* getting the lock may have brought news: is it still the one? */
 		if (table->rel != NULL)
 		{
-			if (table_oid(fn_oid) == relid)
+			if (lockext_table_oid(fn_oid) == relid)
 				return true;
 			lockext_table_close(table, false);
 		}

@@ -14,7 +14,16 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-/* False if the index cannot be locked without waiting. */
+/*
+ * The lock table whose floor the shared clock has passed.  It stays behind, as it is
+ * told of each rise.
+ */
+static Oid	passed_relid = InvalidOid;
+
+/*
+ * The floor, or 0 if the shared clock has passed it.  False if the index cannot be
+ * locked without waiting.
+ */
 static bool
 token_floor(LockTable *table, int64 *floor)
 {
@@ -24,15 +33,27 @@ token_floor(LockTable *table, int64 *floor)
 	bool		done;
 	bool		found;
 
+	*floor = 0;
+	if (passed_relid == RelationGetRelid(table->rel))
+		return true;
+
 	/* a slot of its own: the table's may hold the row to be changed */
 	lockext_floor_name(&name);
 	other.slot = table_slot_create(table->rel, NULL);
 	done = lockext_row_find(&other, &name, &row, &found);
 	if (done && found)
 		lockext_row_must_be_sound(&name, &row);
-	*floor = done && found ? row.token : 0;
 	ExecDropSingleTupleTableSlot(other.slot);
-	return done;
+	if (!done)
+		return false;
+	if (found)
+		*floor = row.token;
+	if (lockext_shared_ready())
+	{
+		lockext_shared_clock_passed(*floor);
+		passed_relid = RelationGetRelid(table->rel);
+	}
+	return true;
 }
 
 /*
@@ -88,6 +109,7 @@ lockext_floor_raise(LockTable *table, int64 token)
 		return false;
 	if (found)
 		lockext_row_must_be_sound(&name, &old);
+	lockext_shared_clock_passed(found ? Max(old.token, token) : token);
 	if (found && old.token >= token)
 		return true;
 

@@ -224,3 +224,31 @@ SELECT indexrelid::regclass::text ~ 'lockext_lock_pkey$' AS pkey, indisprimary, 
 WHERE indrelid = 'lockext_lock'::regclass;
 
 SELECT key FROM lockext_held ORDER BY key;
+
+-- what a try has seen counts for a second only: a superuser may have changed the table
+SELECT lock_try('tab-seen', 600) IS NOT NULL AS acquired;
+SELECT lock_try('tab-seen', 600);
+ALTER TABLE lockext_lock DISABLE TRIGGER ALL;
+DELETE FROM lockext_lock WHERE key = 'tab-seen';
+ALTER TABLE lockext_lock ENABLE ALWAYS TRIGGER lockext_refuse_write;
+ALTER TABLE lockext_lock ENABLE ALWAYS TRIGGER lockext_refuse_truncate;
+SELECT pg_sleep(1.1);
+SELECT lock_try('tab-seen', 600) IS NOT NULL AS acquired, lock_release('tab-seen');
+
+-- nor is what was seen of one lock taken for another's: more names than there is room for
+SELECT lock_try('tab-0000', 600) IS NOT NULL AS acquired;
+DO $$
+DECLARE
+	refused integer := 0;
+BEGIN
+	FOR i IN 1 .. 5000 LOOP
+		IF i % 100 = 0 THEN
+			COMMIT;
+			ASSERT lock_try('tab-0000', 600) IS NULL;
+		END IF;
+		refused := refused + (lock_try('tab-' || to_char(i, 'FM0000'), 60) IS NULL)::integer;
+		PERFORM lock_release('tab-' || to_char(i, 'FM0000'));
+	END LOOP;
+	ASSERT refused = 0, refused || ' free locks were refused';
+END $$;
+SELECT lock_release('tab-0000');

@@ -352,6 +352,30 @@ is(flushed(5, "SAVEPOINT s; INSERT INTO plain VALUES (1); RELEASE s; $acquire; $
 is(flushed(5, "$acquire; $release; SELECT lock_acquire('lease'); SELECT lock_release('lease')"), 5, 'a lease was taken too: they do');
 is(flushed(5, "SELECT lock_acquire('lease-' || to_char(clock_timestamp(), 'SSSSUS'), 1)"), 5, 'a lease alone: it does');
 
+# The release of a lease need not wait either if its timeout ends it anyway, should a
+# crash undo the release.
+sub flushed_releases
+{
+	my ($n, $acquire, $statements) = @_;
+	my $flushed = 0;
+
+	foreach (1 .. $n)
+	{
+		$session->query_safe($acquire);
+		$flushed += flushed(1, $statements);
+	}
+	return $flushed;
+}
+my $timed = "SELECT lock_try('released', 60)";
+my $untimed = "SELECT lock_try('released')";
+$release = "SELECT lock_release('released')";
+cmp_ok(flushed_releases(20, $timed, $release), '<', 20, 'release of a lease with timeout: does not wait for a flush');
+is(flushed_releases(5, $timed, "$release; INSERT INTO plain VALUES (1)"), 5, 'something was written too: it does');
+is(flushed_releases(5, $timed, "INSERT INTO plain VALUES (1); $release"), 5, 'or before: it does');
+is(flushed_releases(5, $timed, "$release; SELECT lock_try('other-' || to_char(clock_timestamp(), 'SSSSUS'), 1)"), 5, 'another lease was taken: it does');
+is(flushed_releases(5, $untimed, $release), 5, 'release of a lease without timeout: it does');
+is(flushed_releases(5, $timed, "SELECT lock_break('released')"), 5, 'break: it does');
+
 # Nor does an acquisition that waits if its first look has tidied up the page,
 # which makes WAL too: here many versions of the row, by as many renewals.
 my $holder = new_session($node);

@@ -1,0 +1,219 @@
+/*
+ * seen.c
+ *		Locks that tries have found held, so that the next try need not look.
+ *
+ * In shared memory, when the library is preloaded: a table of fixed size, one entry
+ * for each place, the place given by the name's hash.  An entry says that the row of a
+ * lock was that of a live lease.  It is written and removed by whoever has KEY in a
+ * mode that nobody who changes the row shares, and removed before the row is changed;
+ * until the end of the change's transaction nobody else gets KEY.  So an entry that
+ * can be read is true at that moment, as the row itself would be.  What ends a
+ * lease without a change of its row is its time, which the entry carries.
+ *
+ * For the case that a superuser changes the table behind our back, an entry counts
+ * for one second only; then a try looks again.  So does one after the clock was set
+ * back.
+ *
+ * Entries of another kind say only that the lock could not be had a moment ago, so
+ * that a look, which disturbs nobody, should come before KEY.  They decide nothing
+ * and need no lock.
+ *
+ * Readers take no lock either: they compare the entry's version before and after, as
+ * readers of PostgreSQL's backend status do.
+ */
+#include "postgres.h"
+
+#include "seen.h"
+
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/spin.h"
+#include "utils/timestamp.h"
+
+/* A power of two. */
+#define PLACES 1024
+
+/* Bytes of domain and key together; longer names are not remembered. */
+#define NAME_BYTES 88
+
+/* How long an entry counts. */
+#define VALID_US USECS_PER_SEC
+
+typedef struct Entry
+{
+	Seen		seen;			/* LOCKEXT_SEEN_NOTHING: empty */
+	Oid			dboid;
+	Oid			relid;			/* of the lock table */
+	uint16		domain_len;
+	uint16		key_len;
+	TimestampTz seen_at;
+	TimestampTz expires_at;
+	char		name[NAME_BYTES];	/* domain, then key */
+} Entry;
+
+typedef struct Place
+{
+	pg_atomic_uint32 version;	/* odd while the entry is being written */
+	slock_t		mutex;			/* of writers */
+	Entry		entry;
+} Place;
+
+static Place *places = NULL;
+
+Size
+lockext_seen_size(void)
+{
+	return PLACES * sizeof(Place);
+}
+
+/* At the start of the server, and in each process where those don't inherit memory. */
+void
+lockext_seen_attach(void *memory, bool found)
+{
+	places = memory;
+	if (found)
+		return;
+	memset(places, 0, lockext_seen_size());
+	for (int i = 0; i < PLACES; i++)
+	{
+		pg_atomic_init_u32(&places[i].version, 0);
+		SpinLockInit(&places[i].mutex);
+	}
+}
+
+static Place *
+place_of(const LockName *name)
+{
+	return &places[lockext_name_hash(name) % PLACES];
+}
+
+/* Begin to write: nobody else does, and readers see that the entry is not to be used. */
+static void
+begin_change(Place *place)
+{
+	SpinLockAcquire(&place->mutex);
+	pg_atomic_write_u32(&place->version, pg_atomic_read_u32(&place->version) + 1);
+	pg_write_barrier();
+}
+
+static void
+end_change(Place *place)
+{
+	pg_write_barrier();
+	pg_atomic_write_u32(&place->version, pg_atomic_read_u32(&place->version) + 1);
+	SpinLockRelease(&place->mutex);
+}
+
+static bool
+is_of(const Entry *entry, Oid relid, const LockName *name)
+{
+	Size		domain_len = VARSIZE_ANY_EXHDR(name->domain);
+	Size		key_len = VARSIZE_ANY_EXHDR(name->key);
+
+	return entry->dboid == MyDatabaseId && entry->relid == relid &&
+		entry->domain_len == domain_len && entry->key_len == key_len &&
+		domain_len + key_len <= NAME_BYTES &&
+		memcmp(entry->name, VARDATA_ANY(name->domain), domain_len) == 0 &&
+		memcmp(entry->name + domain_len, VARDATA_ANY(name->key), key_len) == 0;
+}
+
+/* Does the entry count at this moment? */
+static bool
+is_valid(const Entry *entry, TimestampTz now)
+{
+	return now >= entry->seen_at && now < entry->seen_at + VALID_US &&
+		now < entry->expires_at;
+}
+
+/*
+ * What is known of the lock at this moment.  Without shared memory, the same as for a
+ * lock that should be looked at first.
+ */
+Seen
+lockext_seen(Oid relid, const LockName *name)
+{
+	Place	   *place;
+	uint32		version;
+	Seen		seen = LOCKEXT_SEEN_NOTHING;
+
+	if (places == NULL)
+		return LOCKEXT_SEEN_REFUSED;
+
+	place = place_of(name);
+	version = pg_atomic_read_u32(&place->version);
+	pg_read_barrier();
+	if (place->entry.seen != LOCKEXT_SEEN_NOTHING && is_of(&place->entry, relid, name) &&
+		is_valid(&place->entry, GetCurrentTimestamp()))
+		seen = place->entry.seen;
+	pg_read_barrier();
+	return version % 2 == 0 && pg_atomic_read_u32(&place->version) == version
+		? seen : LOCKEXT_SEEN_NOTHING;
+}
+
+static void
+write_entry(Oid relid, const LockName *name, Seen seen, TimestampTz expires_at)
+{
+	Size		domain_len = VARSIZE_ANY_EXHDR(name->domain);
+	Size		key_len = VARSIZE_ANY_EXHDR(name->key);
+	TimestampTz now = GetCurrentTimestamp();
+	Place	   *place;
+	Entry	   *entry;
+
+	if (places == NULL || domain_len + key_len > NAME_BYTES)
+		return;
+
+	place = place_of(name);
+	entry = &place->entry;
+	begin_change(place);
+	entry->seen = seen;
+	entry->dboid = MyDatabaseId;
+	entry->relid = relid;
+	entry->domain_len = domain_len;
+	entry->key_len = key_len;
+	entry->seen_at = now;
+	entry->expires_at = expires_at;
+	memcpy(entry->name, VARDATA_ANY(name->domain), domain_len);
+	memcpy(entry->name + domain_len, VARDATA_ANY(name->key), key_len);
+	end_change(place);
+}
+
+/*
+ * The row, committed by another transaction, is that of a live lock.  The caller has
+ * just taken KEY, and still has it, in a mode that excludes every change of the row.
+ *
+ * Of a session-scoped lock the row does not tell for how long: that is worth a look
+ * each time.
+ */
+void
+lockext_seen_held(Oid relid, const LockName *name, const LockRow *row)
+{
+	write_entry(relid, name,
+				row->scope == LOCKEXT_SCOPE_LEASE ? LOCKEXT_SEEN_HELD : LOCKEXT_SEEN_REFUSED,
+				row->expires_at);
+}
+
+/* The lock could not be had, for whatever reason. */
+void
+lockext_seen_refused(Oid relid, const LockName *name)
+{
+	write_entry(relid, name, LOCKEXT_SEEN_REFUSED, DT_NOEND);
+}
+
+/*
+ * The lock's row is about to be changed.  The caller has KEY, so nobody can write an
+ * entry of this lock any more; others in its place go too, which does no harm.
+ */
+void
+lockext_seen_forget(const LockName *name)
+{
+	Place	   *place;
+
+	if (places == NULL)
+		return;
+	place = place_of(name);
+	if (place->entry.seen == LOCKEXT_SEEN_NOTHING)
+		return;
+	begin_change(place);
+	place->entry.seen = LOCKEXT_SEEN_NOTHING;
+	end_change(place);
+}

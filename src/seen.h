@@ -1,0 +1,28 @@
+/*
+ * seen.h
+ *		Locks that tries have found held.
+ */
+#ifndef LOCKEXT_SEEN_H
+#define LOCKEXT_SEEN_H
+
+#include "postgres.h"
+
+#include "names.h"
+#include "store.h"
+
+typedef enum Seen
+{
+	LOCKEXT_SEEN_NOTHING,		/* it may be free */
+	LOCKEXT_SEEN_REFUSED,		/* it was not to be had a moment ago; it may be now */
+	LOCKEXT_SEEN_HELD			/* it is held, by a committed lease */
+} Seen;
+
+extern Size lockext_seen_size(void);
+extern void lockext_seen_attach(void *memory, bool found);
+
+extern Seen lockext_seen(Oid relid, const LockName *name);
+extern void lockext_seen_held(Oid relid, const LockName *name, const LockRow *row);
+extern void lockext_seen_refused(Oid relid, const LockName *name);
+extern void lockext_seen_forget(const LockName *name);
+
+#endif							/* LOCKEXT_SEEN_H */
