@@ -71,6 +71,7 @@ bool
 lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now, int64 *token)
 {
 	int64		last = 0;
+	int64		clock;
 
 	if ((old == NULL || old->damage != NULL) && !token_floor(table, &last))
 	{
@@ -80,7 +81,8 @@ lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now, int64 
 	if (old != NULL && old->token > last && old->token < LOCKEXT_MAX_TOKEN)
 		last = old->token;
 
-	*token = Max(last + 1, lockext_shared_clock(now));
+	clock = lockext_shared_clock(now);
+	*token = Max(last + 1, clock);
 	if (*token >= LOCKEXT_MAX_TOKEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),

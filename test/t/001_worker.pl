@@ -296,5 +296,18 @@ $node->start;
 is($node->safe_psql('postgres', "SELECT lock_try('newest')"), $high + 3,
 	'and the floor stands after a crash');
 
+# A session that knows the floor already learns of its rise.
+my $session = new_session($node);
+$session->query_safe("SELECT lock_try('known', 60)");
+$node->safe_psql('postgres', <<EOC);
+SELECT lock_release('newest');
+ALTER TABLE lockext_lock DISABLE TRIGGER lockext_refuse_write;
+UPDATE lockext_lock SET token = $high + 1000 WHERE key = 'newest';
+ALTER TABLE lockext_lock ENABLE ALWAYS TRIGGER lockext_refuse_write;
+EOC
+rows_are_gone($node, 'postgres', 'the row with the greatest token is removed', qw(held held-long known t));
+is($session->query_safe("SELECT lock_try('unknown', 60)"), $high + 1001, 'the next token of a new key is greater');
+$session->quit;
+
 $node->stop;
 done_testing();

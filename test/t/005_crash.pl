@@ -174,12 +174,29 @@ foreach my $preload (1, 0)
 		'', "$how: and is refused to others");
 	is($node->safe_psql('postgres', "SELECT lock_release('lazy', $second)"),
 		't', "$how: it is its holder's to release");
+	my $lasting = $node->safe_psql('postgres', "SELECT lock_try('lasting')");
+	is($node->safe_psql('postgres', "SELECT lock_release('lasting')"), 't', "$how: a lock without timeout is released");
 	$node->stop('immediate');
 	$node->start;
+	is($node->safe_psql('postgres', "SELECT held FROM lock_check('lasting')"),
+		'f', "$how: that release stays");
+	cmp_ok($node->safe_psql('postgres', "SELECT lock_try('lasting')"),
+		'>', $lasting, "$how: tokens rise");
+	$node->safe_psql('postgres', "SELECT lock_release('lasting')");
+
+	# the release of a lock with timeout may be undone: then it is as before
 	is($node->safe_psql('postgres', "SELECT held FROM lock_check('lazy')"),
-		'f', "$how: a release that was committed stays");
+		'f', "$how: a release is not lost if something was flushed after it");
+	my $third = $node->safe_psql('postgres', "SELECT lock_try('lazy', 200)");
+	cmp_ok($third, '>', $second, "$how: tokens rise here too");
+	$node->safe_psql('postgres', "SELECT lock_release('lazy')");
+	$node->stop('immediate');
+	$node->start;
+	my $after = $node->safe_psql('postgres', "SELECT held, token, extract(epoch FROM expires_at - acquired_at)::integer FROM lock_check('lazy')");
+	like($after, qr/^(t\|$third\|200|f\|\|)$/, "$how: a release with timeout has taken place or has not");
+	$node->safe_psql('postgres', "SELECT lock_release('lazy', $third)") if $after =~ /^t/;
 	cmp_ok($node->safe_psql('postgres', "SELECT lock_try('lazy')"),
-		'>', $second, "$how: tokens rise");
+		'>', $third, "$how: and the lock is to be had, with a greater token");
 
 	($kept, $lost) = lost_in_crash("SELECT 1 FROM lock_renew('lazy', 3000);");
 	ok($kept && $lost, "$how: again the crash came in time");
