@@ -56,5 +56,30 @@ stop_server() {
 	server=
 }
 
+# A server for the client programs, on a free port of the loopback interface, where
+# only the role client may connect, with a password made for this run.  Sets
+# client_settings, the environment for them.
+start_client_server() {
+	local port password attempt
+	password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+	printf '%s\n' "local all postgres trust" "host postgres client 127.0.0.1/32 scram-sha-256" >"$work/clients.hba"
+	for attempt in 1 2 3; do
+		port=$((20000 + RANDOM % 10000))
+		start_server data.clients "shared_preload_libraries = 'lockext'" "fsync = off" \
+			"listen_addresses = '127.0.0.1'" "port = $port" "hba_file = '$work/clients.hba'" && break
+		say "# clients: no server on port $port (attempt $attempt)"
+	done
+	[ -n "$server" ] || return 1
+	# shellcheck disable=SC2034
+	client_settings=(PGHOST=127.0.0.1 "PGPORT=$port" PGDATABASE=postgres PGUSER=client
+		"PGPASSWORD=$password" PGSSLMODE=disable)
+	"$bin/psql" -X -q -v ON_ERROR_STOP=1 -h "$sockets" -p "$port" -d postgres <<-END
+		CREATE EXTENSION lockext;
+		CREATE ROLE client LOGIN PASSWORD '$password';
+		ALTER ROLE client SET lockext.domains = '"", clients';
+		GRANT CREATE ON DATABASE postgres TO client;
+	END
+}
+
 trap 'stop_server immediate || true' EXIT
 trap 'exit 130' INT TERM HUP
