@@ -15,6 +15,11 @@
  * reinsertion as well.  Uniqueness of a name is the KEY lock's job, not the
  * index's.
  *
+ * Where a row was found is remembered, by its HOT chain, so that a process need not
+ * go through the index each time.  A row found there is as good as one found by the
+ * index, if it is visible and its name is the one looked for; if not, the index is
+ * asked.
+ *
  * Rows are looked at under SnapshotSelf: what is committed at this instant and
  * what this transaction did itself, whatever the isolation level, and without
  * predicate locks.  Whoever holds KEY sees exactly one row or none.  Without
@@ -93,6 +98,18 @@ static const struct
 	{JSONBOID, true, "data"}
 };
 
+/* Where this process last found rows: places by the name's hash.  A power of two. */
+#define CHAINS 64
+
+typedef struct Chain
+{
+	Oid			relid;			/* of the lock table */
+	uint32		hash;			/* of the name */
+	ItemPointerData root;		/* what index entries point to */
+} Chain;
+
+static Chain chains[CHAINS];
+
 /*
  * Raises 42809 unless the table has the columns expected here: somebody with the
  * rights to do so may have altered it.
@@ -170,6 +187,74 @@ close_index(LockTable *table, Relation index)
 
 /* ---------- looking ---------- */
 
+static Chain *
+chain_of(const LockName *name)
+{
+	return &chains[lockext_name_hash(name) % CHAINS];
+}
+
+static void
+remember_chain(LockTable *table, const LockName *name, ItemPointer root)
+{
+	Chain	   *chain = chain_of(name);
+
+	chain->relid = RelationGetRelid(table->rel);
+	chain->hash = lockext_name_hash(name);
+	chain->root = *root;
+}
+
+/* Does the table's slot hold the name's row?  Reads it. */
+static bool
+slot_is_of(LockTable *table, const LockName *name, LockRow *row)
+{
+	lockext_row_read(table->slot, row);
+	return row->damage == NULL && lockext_name_equals(name, row->domain, row->key);
+}
+
+/*
+ * The name's row, visible under SnapshotSelf, goes into the table's slot, if it is where
+ * this process last found it.  The table may have been rewritten since.
+ */
+static bool
+look_where_it_was(LockTable *table, const LockName *name, LockRow *row)
+{
+	Chain	   *chain = chain_of(name);
+	ItemPointerData tid = chain->root;
+	IndexFetchTableData *fetch;
+	bool		call_again = false;
+	bool		found;
+
+	if (chain->relid != RelationGetRelid(table->rel) ||
+		chain->hash != lockext_name_hash(name) ||
+		ItemPointerGetBlockNumber(&tid) >= RelationGetNumberOfBlocks(table->rel))
+		return false;
+
+	fetch = table_index_fetch_begin(table->rel);
+	found = table_index_fetch_tuple(fetch, &tid, SnapshotSelf, table->slot, &call_again, NULL) &&
+		slot_is_of(table, name, row);
+	table_index_fetch_end(fetch);
+	return found;
+}
+
+/* As index_getnext_slot(); and tells what the index entry points to. */
+static bool
+next_version(IndexScanDesc scan, TupleTableSlot *slot, ItemPointer root)
+{
+	for (;;)
+	{
+		if (!scan->xs_heap_continue)
+		{
+			ItemPointer tid = index_getnext_tid(scan, BackwardScanDirection);
+
+			if (tid == NULL)
+				return false;
+			*root = *tid;
+		}
+		if (index_fetch_heap(scan, slot))
+			return true;
+	}
+}
+
 /*
  * The newest version of the name's row that the snapshot shows goes into the
  * table's slot.  mvcc, if given, decides instead of the scan's own snapshot:
@@ -181,6 +266,7 @@ scan_name(LockTable *table, Relation index, const LockName *name,
 {
 	ScanKeyData keys[2];
 	IndexScanDesc scan;
+	ItemPointerData root;
 	bool		found = false;
 
 	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
@@ -190,20 +276,18 @@ scan_name(LockTable *table, Relation index, const LockName *name,
 
 	scan = compat_index_beginscan(table->rel, index, snapshot, 2);
 	index_rescan(scan, keys, 2, NULL, 0);
-	while (index_getnext_slot(scan, BackwardScanDirection, table->slot))
+	while (!found && next_version(scan, table->slot, &root))
 	{
 		if (mvcc != NULL &&
 			!table_tuple_satisfies_snapshot(table->rel, table->slot, mvcc))
 			continue;
-		lockext_row_read(table->slot, row);
 
 		/* a damaged index must not hand us another lock's row */
-		if (row->damage == NULL && !lockext_name_equals(name, row->domain, row->key))
-			continue;
-		found = true;
-		break;
+		found = slot_is_of(table, name, row) || row->damage != NULL;
 	}
 	index_endscan(scan);
+	if (found)
+		remember_chain(table, name, &root);
 	return found;
 }
 
@@ -215,8 +299,13 @@ scan_name(LockTable *table, Relation index, const LockName *name,
 bool
 lockext_row_look(LockTable *table, const LockName *name, LockRow *row, bool *found)
 {
-	Relation	index = open_index(table, table->wait);
+	Relation	index;
 
+	*found = look_where_it_was(table, name, row);
+	if (*found)
+		return true;
+
+	index = open_index(table, table->wait);
 	if (index == NULL)
 		return false;
 	*found = scan_name(table, index, name, SnapshotSelf, NULL, row);
@@ -232,11 +321,15 @@ lockext_row_look(LockTable *table, const LockName *name, LockRow *row, bool *fou
 bool
 lockext_row_find(LockTable *table, const LockName *name, LockRow *row, bool *found)
 {
-	Relation	index = open_index(table, table->wait);
+	Relation	index;
 
+	*found = !RecoveryInProgress() && look_where_it_was(table, name, row);
+	if (*found)
+		return true;
+
+	index = open_index(table, table->wait);
 	if (index == NULL)
 		return false;
-	*found = false;
 	if (!RecoveryInProgress())
 		*found = scan_name(table, index, name, SnapshotSelf, NULL, row);
 	if (!*found)
@@ -503,12 +596,10 @@ insert_row(LockTable *table, LockRow *new, TupleTableSlot *slot)
 
 /* Nobody may go by what was seen of a row that is about to change. */
 static void
-forget_seen(const LockRow *row)
+forget_seen(const LockRow *row, LockName *name)
 {
-	LockName	name;
-
-	lockext_name_set(&name, row->domain, row->key);
-	lockext_seen_forget(&name);
+	lockext_name_set(name, row->domain, row->key);
+	lockext_seen_forget(name);
 }
 
 /*
@@ -524,19 +615,24 @@ lockext_row_write(LockTable *table, const LockRow *old, LockRow *new)
 {
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(table->rel),
 													&TTSOpsHeapTuple);
+	LockName	name;
 	bool		done = true;
 	bool		has_snapshot = ActiveSnapshotSet();
 
 	/* PostgreSQL wants one for writing; lock_acquire_wait() comes without */
 	if (!has_snapshot)
 		PushActiveSnapshot(GetTransactionSnapshot());
-	forget_seen(new);
+	forget_seen(new, &name);
 	if (old != NULL)
 		done = update_row(table, old, new, slot);
 	else
 		insert_row(table, new, slot);
 	if (!has_snapshot)
 		PopActiveSnapshot();
+
+	/* the first of a new chain */
+	if (done && !HeapTupleIsHeapOnly(ExecFetchSlotHeapTuple(slot, false, NULL)))
+		remember_chain(table, &name, &slot->tts_tid);
 	ExecDropSingleTupleTableSlot(slot);
 
 	/* so that this transaction can change the row again */
@@ -551,9 +647,10 @@ lockext_row_remove(LockTable *table, const LockRow *row)
 {
 	TM_FailureData failure;
 	ItemPointerData tid = row->tid;
+	LockName	name;
 	bool		wait;
 
-	forget_seen(row);
+	forget_seen(row, &name);
 	return row_can_be_changed(table, &wait) &&
 		table_tuple_delete(table->rel, &tid, GetCurrentCommandId(true),
 						   SnapshotAny, InvalidSnapshot, wait, &failure,
