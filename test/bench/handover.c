@@ -2,8 +2,10 @@
  * handover.c
  *		How long from the release of a lock to its next holder?
  *
- * Usage: handover CONNINFO one BLOCKS ROUNDS
- *		  handover CONNINFO many WAITERS TURNS SECONDS
+ * Usage: handover CONNINFO one BLOCKS ROUNDS [KIND...]
+ *		  handover CONNINFO many WAITERS TURNS SECONDS [KIND...]
+ *
+ * Of the kinds of lock named, or of all.
  *
  * one: one holder and one waiter: the waiter asks for the lock, the holder gives
  * it up when the waiter is asleep; measured is from the moment at which the
@@ -12,7 +14,7 @@
  * turn, in an order that moves on by one.  Prints the medians of each of BLOCKS
  * blocks of rounds:
  *		block	kind	us from returned	us from sent
- * and, as kind "flush", what a commit takes longer that waits for its WAL to be
+ * and, if none is named, as kind "flush", what a commit takes longer that waits for its WAL to be
  * flushed, as that of a lease does.
  *
  * many: WAITERS sessions that take and release one lock as fast as they can, for
@@ -61,6 +63,10 @@ static const Kind kinds[] = {
 };
 
 #define KINDS ((int) (sizeof(kinds) / sizeof(kinds[0])))
+
+/* Those to be measured. */
+static int	chosen[KINDS];
+static int	nchosen = 0;
 
 #define MAX_WAITERS 1024
 
@@ -172,7 +178,7 @@ median(double *v, int n)
 static int
 kind_of(int i)
 {
-	return (i + i / KINDS) % KINDS;
+	return chosen[(i + i / nchosen) % nchosen];
 }
 
 static void
@@ -239,9 +245,9 @@ one_block(PGconn *conn, int block, int rounds)
 		returned[k] = calloc(rounds, sizeof(double));
 		sent[k] = calloc(rounds, sizeof(double));
 	}
-	for (int n = 0; n < rounds * KINDS; n++)
+	for (int n = 0; n < rounds * nchosen; n++)
 	{
-		int			i = block * rounds * KINDS + n;
+		int			i = block * rounds * nchosen + n;
 		int			k = kind_of(i);
 		int64_t		before;
 		int64_t		after;
@@ -255,13 +261,18 @@ one_block(PGconn *conn, int block, int rounds)
 		while (shared->done <= i)
 			nap_us(50);
 		__sync_synchronize();
-		returned[k][n / KINDS] = (shared->got_at - after) / 1000.0;
-		sent[k][n / KINDS] = (shared->got_at - before) / 1000.0;
+		returned[k][n / nchosen] = (shared->got_at - after) / 1000.0;
+		sent[k][n / nchosen] = (shared->got_at - before) / 1000.0;
 	}
-	for (int k = 0; k < KINDS; k++)
+	for (int n = 0; n < nchosen; n++)
+	{
+		int			k = chosen[n];
+
 		printf("%d\t%s\t%.1f\t%.1f\n", block + 1, kinds[k].name,
 			   median(returned[k], rounds), median(sent[k], rounds));
-	printf("%d\tflush\t%.1f\t-\n", block + 1, flush_time(conn, rounds));
+	}
+	if (nchosen == KINDS)
+		printf("%d\tflush\t%.1f\t-\n", block + 1, flush_time(conn, rounds));
 }
 
 static void
@@ -270,7 +281,7 @@ one_waiter(const char *conninfo, int blocks, int rounds)
 	PGconn	   *conn = open_session(conninfo);
 
 	if (fork() == 0)
-		waiter(conninfo, blocks * rounds * KINDS);
+		waiter(conninfo, blocks * rounds * nchosen);
 	for (int block = 0; block < blocks; block++)
 		one_block(conn, block, rounds);
 	wait(NULL);
@@ -328,24 +339,39 @@ many_turn(const char *conninfo, int n, int turn, int kind, double seconds)
 	printf("%d\t%s\t%.1f\t%ld\t%ld\n", turn + 1, kinds[kind].name, sum / seconds, fewest, most);
 }
 
+/* The kinds that are named, or all.  False if there is none of such a name. */
+static bool
+choose(int n, char **names)
+{
+	for (int k = 0; n == 0 && k < KINDS; k++)
+		chosen[nchosen++] = k;
+	for (int i = 0; i < n && nchosen < KINDS; i++)
+		for (int k = 0; k < KINDS; k++)
+			if (strcmp(names[i], kinds[k].name) == 0)
+				chosen[nchosen++] = k;
+	return n == 0 || nchosen == n;
+}
+
 int
 main(int argc, char **argv)
 {
-	bool		many = argc == 6 && strcmp(argv[2], "many") == 0;
+	bool		one = argc >= 5 && strcmp(argv[2], "one") == 0;
+	bool		many = argc >= 6 && strcmp(argv[2], "many") == 0;
+	int			named = many ? 6 : 5;
 
-	if (!many && !(argc == 5 && strcmp(argv[2], "one") == 0))
+	if (!(one || many) || !choose(argc - named, argv + named))
 	{
-		fprintf(stderr, "usage: handover CONNINFO one BLOCKS ROUNDS\n"
-				"       handover CONNINFO many WAITERS TURNS SECONDS\n");
+		fprintf(stderr, "usage: handover CONNINFO one BLOCKS ROUNDS [KIND...]\n"
+				"       handover CONNINFO many WAITERS TURNS SECONDS [KIND...]\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	shared = mmap(NULL, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (!many)
+	if (one)
 		one_waiter(argv[1], atoi(argv[3]), atoi(argv[4]));
 	else
 		for (int turn = 0; turn < atoi(argv[4]); turn++)
-			for (int k = 0; k < KINDS; k++)
-				many_turn(argv[1], atoi(argv[3]), turn, kind_of(turn * KINDS + k), atof(argv[5]));
+			for (int n = 0; n < nchosen; n++)
+				many_turn(argv[1], atoi(argv[3]), turn, kind_of(turn * nchosen + n), atof(argv[5]));
 	return 0;
 }

@@ -88,14 +88,15 @@ rows_as_table() {
 			print "| question | what | lockext | beside | its figure | ratio (min..max) | target | met |"
 			print "|---|---|---|---|---|---|---|---|"
 		}
-		function met(target, ratio,    bound) {
+		function met(target, ratio, figure,    bound) {
+			if (target == "0") return figure + 0 == 0 ? "yes" : "no"
 			if (ratio == "-" || !match(target, /^(>=|<=) [0-9.]+/)) return "-"
 			bound = substr(target, 4, RLENGTH - 3) + 0
 			return (target ~ /^>=/ ? ratio + 0 >= bound : ratio + 0 <= bound) ? "yes" : "no"
 		}
 		{
 			spread = $7 == "-" || $7 == $8 ? $6 : sprintf("%s (%s..%s)", $6, $7, $8)
-			printf "| %s | %s | %s | %s | %s | %s | %s | %s |\n", $1, $2, $3, $4, $5, spread, $9, met($9, $6)
+			printf "| %s | %s | %s | %s | %s | %s | %s | %s |\n", $1, $2, $3, $4, $5, spread, $9, met($9, $6, $3)
 		}'
 }
 
