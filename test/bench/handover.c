@@ -2,18 +2,25 @@
  * handover.c
  *		How long from the release of a lock to its next holder?
  *
- * Usage: handover CONNINFO ROUNDS WAITERS SECONDS
+ * Usage: handover CONNINFO one BLOCKS ROUNDS [KIND...]
+ *		  handover CONNINFO many WAITERS TURNS SECONDS [KIND...]
  *
- * First, one holder and one waiter: the waiter asks for the lock, the holder
- * gives it up when the waiter is asleep; measured is from the moment at which
- * the release returned, and from that at which it was sent, to the one at which
- * the waiter's call returned.  All kinds of lock take turns in each of ROUNDS
- * rounds.  Prints the medians, and what they are to those of PostgreSQL's own
- * advisory lock of the same level; and what a commit takes longer that waits for
- * its WAL to be flushed, as that of a lease does.
+ * Of the kinds of lock named, or of all.
  *
- * Then WAITERS sessions that take and release one lock as fast as they can, for
- * SECONDS each kind, in turns: the number of hand-overs per second.
+ * one: one holder and one waiter: the waiter asks for the lock, the holder gives
+ * it up when the waiter is asleep; measured is from the moment at which the
+ * release returned, and from that at which it was sent, to the one at which the
+ * waiter's call returned.  In each of ROUNDS rounds every kind of lock has its
+ * turn, in an order that moves on by one.  Prints the medians of each of BLOCKS
+ * blocks of rounds:
+ *		block	kind	us from returned	us from sent
+ * and, if none is named, as kind "flush", what a commit takes longer that waits for its WAL to be
+ * flushed, as that of a lease does.
+ *
+ * many: WAITERS sessions that take and release one lock as fast as they can, for
+ * SECONDS each kind, TURNS times, in an order that moves on by one.  Prints the
+ * hand-overs per second, and the fewest and the most that one session had:
+ *		turn	kind	per second	fewest	most
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -33,25 +40,35 @@ typedef struct Kind
 	const char *begin;			/* or NULL */
 	const char *acquire;
 	const char *release;
-	int			peer;			/* the kind to compare with */
+	bool		poll;			/* asks again after POLL_US, until it has the lock */
 } Kind;
+
+#define POLL_US 50000
 
 static const Kind kinds[] = {
 	{"pg_advisory_lock", NULL,
-	"SELECT pg_advisory_lock(42)", "SELECT pg_advisory_unlock(42)", 0},
+	"SELECT pg_advisory_lock(42)", "SELECT pg_advisory_unlock(42)", false},
 	{"pg_advisory_xact_lock", "BEGIN",
-	"SELECT pg_advisory_xact_lock(43)", "COMMIT", 1},
+	"SELECT pg_advisory_xact_lock(43)", "COMMIT", false},
 	{"session", NULL,
-	"SELECT (lock_acquire('s', wait_ms => -1, scope => 'session')).acquired", "SELECT lock_release('s')", 0},
+	"SELECT (lock_acquire('s', wait_ms => -1, scope => 'session')).acquired", "SELECT lock_release('s')", false},
 	{"transaction", "BEGIN",
-	"SELECT (lock_acquire('t', wait_ms => -1, scope => 'transaction')).acquired", "COMMIT", 1},
+	"SELECT (lock_acquire('t', wait_ms => -1, scope => 'transaction')).acquired", "COMMIT", false},
 	{"lease", NULL,
-	"SELECT (lock_acquire('l', 600, wait_ms => -1)).acquired", "SELECT lock_release('l')", 0},
-	{"lease, CALL", NULL,
-	"CALL lock_acquire_wait('c', 600)", "SELECT lock_release('c')", 0},
+	"SELECT (lock_acquire('l', 600, wait_ms => -1)).acquired", "SELECT lock_release('l')", false},
+	{"lease-call", NULL,
+	"CALL lock_acquire_wait('c', 600)", "SELECT lock_release('c')", false},
+	{"lease-poll", NULL,
+	"SELECT lock_try('p', 600)", "SELECT lock_release('p')", true},
 };
 
 #define KINDS ((int) (sizeof(kinds) / sizeof(kinds[0])))
+
+/* Those to be measured. */
+static int	chosen[KINDS];
+static int	nchosen = 0;
+
+#define MAX_WAITERS 1024
 
 /* Shared by the two processes of the first part, and by all of the second. */
 typedef struct Shared
@@ -60,7 +77,7 @@ typedef struct Shared
 	volatile int done;			/* and what it has done */
 	volatile int64_t got_at;	/* when the waiter's call returned */
 	volatile bool stop;
-	volatile long counts[1024];
+	volatile long counts[MAX_WAITERS];
 } Shared;
 
 static Shared *shared;
@@ -115,13 +132,19 @@ open_session(const char *conninfo)
 	return conn;
 }
 
-static void
+/* Returns whether there is an answer other than null. */
+static bool
 run(PGconn *conn, char what, int kind)
 {
 	char		name[16];
+	PGresult   *res;
+	bool		answer;
 
 	snprintf(name, sizeof(name), "%c%d", what, kind);
-	check(conn, PQexecPrepared(conn, name, 0, NULL, NULL, NULL, 0), name);
+	res = PQexecPrepared(conn, name, 0, NULL, NULL, NULL, 0);
+	answer = PQntuples(res) == 0 || !PQgetisnull(res, 0, 0);
+	check(conn, res, name);
+	return answer;
 }
 
 static void
@@ -129,7 +152,8 @@ acquire(PGconn *conn, int kind)
 {
 	if (kinds[kind].begin)
 		check(conn, PQexec(conn, kinds[kind].begin), "begin");
-	run(conn, 'a', kind);
+	while (!run(conn, 'a', kind) && kinds[kind].poll)
+		nap_us(POLL_US);
 }
 
 static int
@@ -150,18 +174,25 @@ median(double *v, int n)
 
 /* ---------- one waiter ---------- */
 
+/* The kind whose turn it is in the ith hand-over: every round begins with the next. */
+static int
+kind_of(int i)
+{
+	return chosen[(i + i / nchosen) % nchosen];
+}
+
 static void
-waiter(const char *conninfo, int rounds)
+waiter(const char *conninfo, int n)
 {
 	PGconn	   *conn = open_session(conninfo);
 
-	for (int i = 0; i < rounds * KINDS; i++)
+	for (int i = 0; i < n; i++)
 	{
 		while (shared->turn <= i)
 			nap_us(50);
-		acquire(conn, i % KINDS);
+		acquire(conn, kind_of(i));
 		shared->got_at = now_ns();
-		run(conn, 'r', i % KINDS);
+		run(conn, 'r', kind_of(i));
 		__sync_synchronize();
 		shared->done = i + 1;
 	}
@@ -195,51 +226,65 @@ flush_time(PGconn *conn, int rounds)
 	return median(us[1], rounds) - median(us[0], rounds);
 }
 
-static void
-one_waiter(const char *conninfo, int rounds)
+/* How long the holder keeps the lock, when the waiter has begun to ask for it. */
+static long
+holding_time(int kind)
 {
-	PGconn	   *conn = open_session(conninfo);
+	/* it is asleep by then; one that polls, at any moment of its sleep */
+	return 3000 + (kinds[kind].poll ? rand() % POLL_US : 0);
+}
+
+static void
+one_block(PGconn *conn, int block, int rounds)
+{
 	double	   *returned[KINDS];
 	double	   *sent[KINDS];
-	double		mr[KINDS];
-	double		ms[KINDS];
 
 	for (int k = 0; k < KINDS; k++)
 	{
 		returned[k] = calloc(rounds, sizeof(double));
 		sent[k] = calloc(rounds, sizeof(double));
 	}
-	if (fork() == 0)
-		waiter(conninfo, rounds);
-	for (int i = 0; i < rounds * KINDS; i++)
+	for (int n = 0; n < rounds * nchosen; n++)
 	{
-		int			k = i % KINDS;
+		int			i = block * rounds * nchosen + n;
+		int			k = kind_of(i);
 		int64_t		before;
 		int64_t		after;
 
 		acquire(conn, k);
 		shared->turn = i + 1;
-		nap_us(3000);			/* it is asleep by then */
+		nap_us(holding_time(k));
 		before = now_ns();
 		run(conn, 'r', k);
 		after = now_ns();
 		while (shared->done <= i)
 			nap_us(50);
 		__sync_synchronize();
-		returned[k][i / KINDS] = (shared->got_at - after) / 1000.0;
-		sent[k][i / KINDS] = (shared->got_at - before) / 1000.0;
+		returned[k][n / nchosen] = (shared->got_at - after) / 1000.0;
+		sent[k][n / nchosen] = (shared->got_at - before) / 1000.0;
 	}
-	wait(NULL);
-
-	printf("| hand-over to one waiter | from release returned, us | ratio | from release sent, us | ratio |\n|---|---|---|---|---|\n");
-	for (int k = 0; k < KINDS; k++)
+	for (int n = 0; n < nchosen; n++)
 	{
-		mr[k] = median(returned[k], rounds);
-		ms[k] = median(sent[k], rounds);
-		printf("| %s | %.1f | %.2f | %.1f | %.2f |\n", kinds[k].name,
-			   mr[k], mr[k] / mr[kinds[k].peer], ms[k], ms[k] / ms[kinds[k].peer]);
+		int			k = chosen[n];
+
+		printf("%d\t%s\t%.1f\t%.1f\n", block + 1, kinds[k].name,
+			   median(returned[k], rounds), median(sent[k], rounds));
 	}
-	printf("\nA flush of the WAL: %.1f us\n", flush_time(conn, rounds));
+	if (nchosen == KINDS)
+		printf("%d\tflush\t%.1f\t-\n", block + 1, flush_time(conn, rounds));
+}
+
+static void
+one_waiter(const char *conninfo, int blocks, int rounds)
+{
+	PGconn	   *conn = open_session(conninfo);
+
+	if (fork() == 0)
+		waiter(conninfo, blocks * rounds * nchosen);
+	for (int block = 0; block < blocks; block++)
+		one_block(conn, block, rounds);
+	wait(NULL);
 	PQfinish(conn);
 }
 
@@ -260,10 +305,13 @@ many_session(const char *conninfo, int number, int kind)
 	exit(0);
 }
 
-static double
-many_waiters(const char *conninfo, int n, int kind, double seconds)
+static void
+many_turn(const char *conninfo, int n, int turn, int kind, double seconds)
 {
+	long		counts[MAX_WAITERS];
 	long		sum = 0;
+	long		fewest;
+	long		most = 0;
 	int64_t		begun;
 
 	shared->stop = false;
@@ -271,49 +319,59 @@ many_waiters(const char *conninfo, int n, int kind, double seconds)
 	for (int i = 0; i < n; i++)
 		if (fork() == 0)
 			many_session(conninfo, i, kind);
-	nap_us(1000000);			/* all are there, and warm */
-	for (int i = 0; i < n; i++)
-		sum -= shared->counts[i];
+	nap_us(700000);				/* all are there, and warm */
+	memcpy(counts, (void *) shared->counts, sizeof(counts));
 	begun = now_ns();
 	nap_us((long) (seconds * 1e6));
+	fewest = shared->counts[0] - counts[0];
 	for (int i = 0; i < n; i++)
-		sum += shared->counts[i];
+	{
+		long		count = shared->counts[i] - counts[i];
+
+		sum += count;
+		fewest = count < fewest ? count : fewest;
+		most = count > most ? count : most;
+	}
 	seconds = (now_ns() - begun) / 1e9;
 	shared->stop = true;
 	while (wait(NULL) > 0)
 		;
-	return sum / seconds;
+	printf("%d\t%s\t%.1f\t%ld\t%ld\n", turn + 1, kinds[kind].name, sum / seconds, fewest, most);
+}
+
+/* The kinds that are named, or all.  False if there is none of such a name. */
+static bool
+choose(int n, char **names)
+{
+	for (int k = 0; n == 0 && k < KINDS; k++)
+		chosen[nchosen++] = k;
+	for (int i = 0; i < n && nchosen < KINDS; i++)
+		for (int k = 0; k < KINDS; k++)
+			if (strcmp(names[i], kinds[k].name) == 0)
+				chosen[nchosen++] = k;
+	return n == 0 || nchosen == n;
 }
 
 int
 main(int argc, char **argv)
 {
-	enum
-	{
-		TURNS = 3
-	};
-	int			n;
-	double		rates[KINDS][TURNS];
-	double		m[KINDS];
+	bool		one = argc >= 5 && strcmp(argv[2], "one") == 0;
+	bool		many = argc >= 6 && strcmp(argv[2], "many") == 0;
+	int			named = many ? 6 : 5;
 
-	if (argc != 5)
+	if (!(one || many) || !choose(argc - named, argv + named))
 	{
-		fprintf(stderr, "usage: handover CONNINFO ROUNDS WAITERS SECONDS\n");
+		fprintf(stderr, "usage: handover CONNINFO one BLOCKS ROUNDS [KIND...]\n"
+				"       handover CONNINFO many WAITERS TURNS SECONDS [KIND...]\n");
 		return 2;
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	shared = mmap(NULL, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	one_waiter(argv[1], atoi(argv[2]));
-
-	n = atoi(argv[3]);
-	for (int turn = 0; turn < TURNS; turn++)
-		for (int k = 0; k < KINDS; k++)
-			rates[k][turn] = many_waiters(argv[1], n, k, atof(argv[4]));
-	printf("\n| %d waiters on one key | hand-overs per second | ratio |\n|---|---|---|\n", n);
-	for (int k = 0; k < KINDS; k++)
-	{
-		m[k] = median(rates[k], TURNS);
-		printf("| %s | %.0f | %.2f |\n", kinds[k].name, m[k], m[k] / m[kinds[k].peer]);
-	}
+	if (one)
+		one_waiter(argv[1], atoi(argv[3]), atoi(argv[4]));
+	else
+		for (int turn = 0; turn < atoi(argv[4]); turn++)
+			for (int n = 0; n < nchosen; n++)
+				many_turn(argv[1], atoi(argv[3]), turn, kind_of(turn * nchosen + n), atof(argv[5]));
 	return 0;
 }

@@ -22,7 +22,7 @@ build() {
 	config=$("$work/src/test/tools/private-tree" "$1" "$work/tree")
 	bin=$("$config" --bindir)
 	pgxs=$(dirname "$("$config" --pgxs)")/../..
-	make -C "$work/src" -s PG_CONFIG="$config" with_llvm=no COPT=-Werror install >"$work/build.log" 2>&1 || {
+	make -C "$work/src" -s -j "$(nproc)" PG_CONFIG="$config" with_llvm=no COPT=-Werror install >"$work/build.log" 2>&1 || {
 		cat "$work/build.log"
 		say "build failed"
 		exit 1
