@@ -99,7 +99,7 @@ static const struct
 };
 
 /* Where this process last found rows: places by the name's hash.  A power of two. */
-#define CHAINS 64
+#define CHAINS 256
 
 typedef struct Chain
 {
