@@ -133,8 +133,8 @@ what_is_seen(const Request *request)
 
 /*
  * Take the lock if it is free and nobody waits for it: without a look first if
- * nothing speaks against that.  What was then in the way may be a try that took KEY
- * only to find that the lock is held; so why it could not be had is for a look to say.
+ * nothing speaks against that.  What was then in the way may be somebody who works on
+ * a lock that is held; so why it could not be had is for a look to say.
  */
 bool
 lockext_try_acquire(Request *request, Outcome *outcome)
@@ -150,7 +150,7 @@ lockext_try_acquire(Request *request, Outcome *outcome)
 			return true;
 		if (outcome->row_valid)
 			return false;		/* it is held */
-		lockext_seen_refused(lockext_table_oid(request->fn_oid), name);
+		lockext_seen_refused(name);
 		memset(outcome, 0, sizeof(*outcome));
 	}
 	return look_first(request, outcome) &&
@@ -282,9 +282,13 @@ claim(Request *request, Outcome *outcome)
 	KeyLock		key;
 	LOCKMODE	mode = lockext_claim_mode(request);
 
-	if (!lockext_key_lock(&key, &request->name, mode, false))
+	bool		granted;
+
+	if (!lockext_key_lock_to_look(&key, &request->name, mode))
 		return refuse_busy(outcome, &request->name.tag, mode);
-	return lockext_claim_with_key(request, &key, outcome);
+	granted = lockext_claim_with_key(request, &key, outcome);
+	lockext_key_decided();
+	return granted;
 }
 
 /*

@@ -102,6 +102,16 @@ compat_my_proc_number(void)
 #endif
 }
 
+static inline int
+compat_proc_number(const PGPROC *proc)
+{
+#if PG_VERSION_NUM < 170000
+	return proc->pgprocno;
+#else
+	return GetNumberFromPGProc(proc);
+#endif
+}
+
 /* Process numbers are below this; known when shared memory is requested. */
 static inline int
 compat_proc_count(void)

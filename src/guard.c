@@ -277,7 +277,8 @@ lock_key(KeyLock *key, const LockName *name, bool wait)
 	bool		locked;
 
 	error_context_stack = &context;
-	locked = lockext_key_lock(key, name, LOCKEXT_KEY_GUARD, wait);
+	locked = wait ? lockext_key_lock(key, name, LOCKEXT_KEY_GUARD, true)
+		: lockext_key_lock_to_look(key, name, LOCKEXT_KEY_GUARD);
 	error_context_stack = context.previous;
 	return locked;
 }
@@ -302,6 +303,7 @@ pin(Oid fn_oid, const LockName *name, int64 token)
 		(void) lock_key(&key, name, true);
 	}
 	must_be_ours(fn_oid, name, token, false);
+	lockext_key_decided();
 	remember_pin(name, false);
 }
 
@@ -411,6 +413,7 @@ look_under_key(Oid fn_oid, const LockName *name, bool wait, bool *locked)
 		remember_pin(name, false);
 	else
 		lockext_key_give_back(&key);
+	lockext_key_decided();
 	return found;
 }
 

@@ -22,12 +22,14 @@
 #include <limits.h>
 
 #include "miscadmin.h"
+#include "port/atomics.h"
 #include "storage/lmgr.h"
+#include "storage/shmem.h"
 #include "utils/resowner.h"
 
 /*
  * How often a KEY lock that cannot be had is tried again after its holder
- * turned out to be the worker, or gone, and the longest pause in between.  More
+ * turned out to be the worker, undecided, or gone, and the longest pause in between.  More
  * often while a worker runs: it may have lost the CPU with its locks half
  * released.
  */
@@ -35,7 +37,36 @@
 #define MAX_ROUNDS_WORKER 2000
 #define MAX_PAUSE_US 1000L
 
+/*
+ * In shared memory, for each process: the KEY that it has only to find out whether it
+ * may take or end the lock, by a mark made of its hash; or 0.  Others outwait such a
+ * one, as it makes up its mind within microseconds.
+ */
+static pg_atomic_uint32 *undecided = NULL;
+static bool am_undecided = false;
+
 static bool worth_another_try(const LOCKTAG *tag, LOCKMODE mode);
+
+Size
+lockext_undecided_size(void)
+{
+	return mul_size(compat_proc_count(), sizeof(pg_atomic_uint32));
+}
+
+/* At the start of the server, and in each process where those don't inherit memory. */
+void
+lockext_undecided_attach(void *memory, bool found)
+{
+	undecided = memory;
+	for (int i = 0; !found && i < compat_proc_count(); i++)
+		pg_atomic_init_u32(&undecided[i], 0);
+}
+
+static uint32
+mark_of(const LOCKTAG *tag)
+{
+	return tag->locktag_field3 | 1;
+}
 
 /*
  * Take a lock on behalf of the current subtransaction.  False if it cannot be
@@ -181,7 +212,8 @@ pass_waiters(KeyLock *key, const LockName *name, LOCKMODE mode)
  * With wait, sleeps until it is there (bounded by lock_timeout; 40P01 on a
  * deadlock) and returns true.  Without, returns false where somebody else's
  * transaction holds it.  The worker counts as nobody: it holds KEY locks for a
- * few milliseconds only and never sleeps meanwhile, so it is outwaited.
+ * few milliseconds only and never sleeps meanwhile, so it is outwaited; and so is
+ * whoever took KEY by lockext_key_lock_to_look().
  *
  * Raises 53400 if the transaction would keep too many keys.
  */
@@ -208,6 +240,35 @@ lockext_key_lock(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait)
 		pg_usleep(Min(10L << Min(round, 10), MAX_PAUSE_US));
 	}
 	return false;
+}
+
+/*
+ * The same, without waiting, for one who has yet to look whether the lock is to be had
+ * or is his: until lockext_key_decided(), or the end of the (sub)transaction.
+ */
+bool
+lockext_key_lock_to_look(KeyLock *key, const LockName *name, LOCKMODE mode)
+{
+	bool		locked;
+
+	if (undecided != NULL && !lockext_key_is_kept(name))
+	{
+		pg_atomic_write_u32(&undecided[compat_my_proc_number()], mark_of(&name->tag));
+		am_undecided = true;
+	}
+	locked = lockext_key_lock(key, name, mode, false);
+	if (!locked)
+		lockext_key_decided();
+	return locked;
+}
+
+/* KEY is kept for what it is, or given back. */
+void
+lockext_key_decided(void)
+{
+	if (am_undecided)
+		pg_atomic_write_u32(&undecided[compat_my_proc_number()], 0);
+	am_undecided = false;
 }
 
 /*
@@ -261,19 +322,21 @@ transaction_process(VirtualTransactionId vxid)
 	return proc;
 }
 
-/* Is this the transaction of our worker? */
+/* Will this transaction give the lock back in a moment, or else have it for good? */
 static bool
-is_worker(VirtualTransactionId vxid)
+is_momentary(VirtualTransactionId vxid, const LOCKTAG *tag)
 {
-	int			worker = lockext_worker_pid();
-	PGPROC	   *proc = worker == 0 ? NULL : transaction_process(vxid);
+	PGPROC	   *proc = undecided == NULL ? NULL : transaction_process(vxid);
 
-	return proc != NULL && proc->pid == worker;
+	return proc != NULL &&
+		(proc->pid == lockext_worker_pid() ||
+		 (tag->locktag_field4 == LOCKEXT_KEY_CLASS &&
+		  pg_atomic_read_u32(&undecided[compat_proc_number(proc)]) == mark_of(tag)));
 }
 
 /*
  * The lock could not be had a moment ago.  Returns true if it is worth another
- * try: nobody holds it any more, or the worker does.  False if somebody's
+ * try: nobody holds it any more, or only for a moment.  False if somebody's
  * transaction has it.
  */
 static bool
@@ -285,7 +348,7 @@ worth_another_try(const LOCKTAG *tag, LOCKMODE mode)
 	vxids = GetLockConflicts(tag, mode, &n);
 	for (int i = 0; i < n; i++)
 	{
-		if (!VirtualXactLock(vxids[i], false) && !is_worker(vxids[i]))
+		if (!VirtualXactLock(vxids[i], false) && !is_momentary(vxids[i], tag))
 		{
 			pfree(vxids);
 			return false;

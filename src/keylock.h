@@ -28,6 +28,9 @@ typedef struct Blocker
 	Oid			roleid;
 } Blocker;
 
+extern Size lockext_undecided_size(void);
+extern void lockext_undecided_attach(void *memory, bool found);
+
 extern bool lockext_lock(const LOCKTAG *tag, LOCKMODE mode, bool wait);
 extern void lockext_unlock(const LOCKTAG *tag, LOCKMODE mode);
 
@@ -38,6 +41,8 @@ extern bool lockext_key_is_guarded(const LockName *name);
 extern bool lockext_key_fits(const LockName *name);
 extern void lockext_key_must_fit(const LockName *name);
 extern bool lockext_key_lock(KeyLock *key, const LockName *name, LOCKMODE mode, bool wait);
+extern bool lockext_key_lock_to_look(KeyLock *key, const LockName *name, LOCKMODE mode);
+extern void lockext_key_decided(void);
 extern bool lockext_key_lock_once(KeyLock *key, const LockName *name, LOCKMODE mode);
 extern bool lockext_key_lock_until(KeyLock *key, const LockName *name, LOCKMODE mode,
 								   Patience *patience);

@@ -9,7 +9,8 @@
  *	QUEUE	held by the waiter whose turn it is, waited for by the others; kept
  *			to the end of the transaction by a waiter that was granted the lock;
  *	KEY		kept to the end of the transaction by whoever changes the row, or
- *			holds the lock with scope "transaction";
+ *			holds the lock with scope "transaction"; taken for a moment by who
+ *			finds that he must not;
  *	LIVE	one for each acquisition with scope "session", held by that session:
  *			whoever else can take it has proof that the session is gone.
  *
@@ -18,11 +19,12 @@
  *	2. KEY;
  *	3. the lock table (a heavyweight relation lock);
  *	4. the primary key of the lock table;
- *	5. LWLocks of shared.c and waiters.c, under which nothing else is taken.
+ *	5. LWLocks of shared.c and waiters.c, and spinlocks of seen.c, under which nothing
+ *	   else is taken.
  * A transaction that changes a second lock holds 3 already when it comes to 1
  * or 2; so does the worker.  The worker, and tries, take each of them only if it
  * is to be had at once; waiters, releases and renewals may wait, under deadlock
- * detection.  A look without KEY takes 3 and 4 only and gives them back at once.
+ * detection.  A look without KEY takes 3 and 4 at most and gives them back at once.
  * LIVE is waited for with QUEUE held, and with nothing else of the same name.
  *
  * Modes of KEY: guards RowShareLock, renewals ShareUpdateExclusiveLock (passes

@@ -284,15 +284,18 @@ lockext_lease_taken(const LockName *name)
 
 /*
  * Does this session claim the lock, by its token or because it took it?  Then a look
- * under KEY, if that is free, is enough.  Who does not claim it looks first, and is in
- * nobody's way.  Only a guess: leases go by role and token, not by session.
+ * under KEY, if that is free and can be kept, is enough.  Only a guess: leases go by
+ * role and token, not by session.  Who is wrong has KEY for a moment, which others
+ * outwait; without shared memory they would not know, so there one looks first.
  */
 bool
 lockext_is_claimed(const LockName *name, int64 token)
 {
-	return token != -1 ||
-		memcmp(&name->tag, &last_lease, sizeof(LOCKTAG)) == 0 ||
-		seems_mine(name);
+	if (!lockext_key_fits(name))
+		return false;
+	return seems_mine(name) ||
+		(lockext_shared_ready() &&
+		 (token != -1 || memcmp(&name->tag, &last_lease, sizeof(LOCKTAG)) == 0));
 }
 
 /*

@@ -2,9 +2,9 @@
  * release.c
  *		Keeping and ending a lock: lock_release(), lock_renew(), lock_break().
  *
- * Release and renew look first without KEY, so that somebody who does not hold
- * the lock, and has not even a token, learns so at once and disturbs nobody.  The
- * holder then waits for KEY, if it has to: for another transaction of the same owner that works on
+ * Release and renew of a lock that the session claims, by its token or because it
+ * took it, look under KEY at once, if that is free.  Others look first without KEY: who
+ * does not hold the lock learns so and disturbs nobody.  The holder then waits for KEY, if it has to: for another transaction of the same owner that works on
  * the lock, or a break.  Such a wait is an ordinary lock wait (lock_timeout,
  * deadlock detection).  It is begun without a lock on the table, unless the
  * transaction has changed another lock before.
@@ -105,8 +105,7 @@ take_ours(Oid fn_oid, const LockName *name, int64 token, LOCKMODE mode, IsOurs i
 	bool		found;
 
 	/* of a lock that this session claims, a look under KEY is enough, if that is free */
-	if (!lockext_is_claimed(name, token) || !lockext_key_fits(name) ||
-		!lockext_key_lock(&key, name, mode, false))
+	if (!lockext_is_claimed(name, token) || !lockext_key_lock_to_look(&key, name, mode))
 	{
 		ErrorContextCallback context = {
 			error_context_stack, lockext_wait_context, unconstify(LockName *, name)
@@ -123,12 +122,16 @@ take_ours(Oid fn_oid, const LockName *name, int64 token, LOCKMODE mode, IsOurs i
 	if (found)
 		lockext_row_must_be_sound(name, row);
 	if (found && is_ours(name, row, token))
+	{
+		lockext_key_decided();
 		return true;
+	}
 
 	if (found && outcome != NULL && lockext_row_holds(row, GetCurrentTimestamp()))
 		lockext_outcome_row(outcome, row);
 	lockext_table_close(table, false);
 	lockext_key_give_back(&key);
+	lockext_key_decided();
 	return false;
 }
 

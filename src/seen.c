@@ -4,19 +4,20 @@
  *
  * In shared memory, when the library is preloaded: a table of fixed size, one entry
  * for each place, the place given by the name's hash.  An entry says that the row of a
- * lock was that of a live lease.  It is written and removed by whoever has KEY in a
- * mode that nobody who changes the row shares, and removed before the row is changed;
- * until the end of the change's transaction nobody else gets KEY.  So an entry that
- * can be read is true at that moment, as the row itself would be.  What ends a
- * lease without a change of its row is its time, which the entry carries.
+ * lock was that of a live lease.  It is written by whoever has KEY in a mode that
+ * nobody who changes the row shares, and removed before the row is changed; until the
+ * end of the change's transaction nobody else gets KEY.  So an entry that can be read
+ * is true at that moment, as the row itself would be.  What ends a lease without a
+ * change of its row is its time, which the entry carries.  An entry may also make room
+ * for another lock's.
  *
  * For the case that a superuser changes the table behind our back, an entry counts
  * for one second only; then a try looks again.  So does one after the clock was set
  * back.
  *
- * Entries of another kind say only that the lock could not be had a moment ago, so
- * that a look, which disturbs nobody, should come before KEY.  They decide nothing
- * and need no lock.
+ * Entries of another kind say only that a lock of this place could not be had a moment
+ * ago, so that a look, which disturbs nobody, should come before KEY.  They decide
+ * nothing and need no lock.
  *
  * Readers take no lock either: they compare the entry's version before and after, as
  * readers of PostgreSQL's backend status do.
@@ -33,7 +34,7 @@
 /* A power of two. */
 #define PLACES 1024
 
-/* Bytes of domain and key together; longer names are not remembered. */
+/* Bytes of domain and key together; of longer names a refusal is all that is remembered. */
 #define NAME_BYTES 88
 
 /* How long an entry counts. */
@@ -121,7 +122,8 @@ is_of(const Entry *entry, Oid relid, const LockName *name)
 static bool
 is_valid(const Entry *entry, TimestampTz now)
 {
-	return now >= entry->seen_at && now < entry->seen_at + VALID_US &&
+	return entry->seen != LOCKEXT_SEEN_NOTHING &&
+		now >= entry->seen_at && now < entry->seen_at + VALID_US &&
 		now < entry->expires_at;
 }
 
@@ -142,39 +144,33 @@ lockext_seen(Oid relid, const LockName *name)
 	place = place_of(name);
 	version = pg_atomic_read_u32(&place->version);
 	pg_read_barrier();
-	if (place->entry.seen != LOCKEXT_SEEN_NOTHING && is_of(&place->entry, relid, name) &&
+	if (place->entry.seen != LOCKEXT_SEEN_NOTHING &&
 		is_valid(&place->entry, GetCurrentTimestamp()))
-		seen = place->entry.seen;
+		seen = place->entry.seen == LOCKEXT_SEEN_HELD && is_of(&place->entry, relid, name)
+			? LOCKEXT_SEEN_HELD : LOCKEXT_SEEN_REFUSED;
 	pg_read_barrier();
 	return version % 2 == 0 && pg_atomic_read_u32(&place->version) == version
-		? seen : LOCKEXT_SEEN_NOTHING;
+		? seen : LOCKEXT_SEEN_REFUSED;
+}
+
+static bool
+fits(const LockName *name)
+{
+	return VARSIZE_ANY_EXHDR(name->domain) + VARSIZE_ANY_EXHDR(name->key) <= NAME_BYTES;
 }
 
 static void
-write_entry(Oid relid, const LockName *name, Seen seen, TimestampTz expires_at)
+write_held(Entry *entry, Oid relid, const LockName *name, TimestampTz expires_at)
 {
-	Size		domain_len = VARSIZE_ANY_EXHDR(name->domain);
-	Size		key_len = VARSIZE_ANY_EXHDR(name->key);
-	TimestampTz now = GetCurrentTimestamp();
-	Place	   *place;
-	Entry	   *entry;
-
-	if (places == NULL || domain_len + key_len > NAME_BYTES)
-		return;
-
-	place = place_of(name);
-	entry = &place->entry;
-	begin_change(place);
-	entry->seen = seen;
+	entry->seen = LOCKEXT_SEEN_HELD;
 	entry->dboid = MyDatabaseId;
 	entry->relid = relid;
-	entry->domain_len = domain_len;
-	entry->key_len = key_len;
-	entry->seen_at = now;
+	entry->domain_len = VARSIZE_ANY_EXHDR(name->domain);
+	entry->key_len = VARSIZE_ANY_EXHDR(name->key);
+	entry->seen_at = GetCurrentTimestamp();
 	entry->expires_at = expires_at;
-	memcpy(entry->name, VARDATA_ANY(name->domain), domain_len);
-	memcpy(entry->name + domain_len, VARDATA_ANY(name->key), key_len);
-	end_change(place);
+	memcpy(entry->name, VARDATA_ANY(name->domain), entry->domain_len);
+	memcpy(entry->name + entry->domain_len, VARDATA_ANY(name->key), entry->key_len);
 }
 
 /*
@@ -187,16 +183,39 @@ write_entry(Oid relid, const LockName *name, Seen seen, TimestampTz expires_at)
 void
 lockext_seen_held(Oid relid, const LockName *name, const LockRow *row)
 {
-	write_entry(relid, name,
-				row->scope == LOCKEXT_SCOPE_LEASE ? LOCKEXT_SEEN_HELD : LOCKEXT_SEEN_REFUSED,
-				row->expires_at);
+	Place	   *place;
+
+	if (places == NULL)
+		return;
+	if (row->scope != LOCKEXT_SCOPE_LEASE || !fits(name))
+	{
+		lockext_seen_refused(name);
+		return;
+	}
+	place = place_of(name);
+	begin_change(place);
+	write_held(&place->entry, relid, name, row->expires_at);
+	end_change(place);
 }
 
 /* The lock could not be had, for whatever reason. */
 void
-lockext_seen_refused(Oid relid, const LockName *name)
+lockext_seen_refused(const LockName *name)
 {
-	write_entry(relid, name, LOCKEXT_SEEN_REFUSED, DT_NOEND);
+	TimestampTz now = GetCurrentTimestamp();
+	Place	   *place;
+
+	if (places == NULL)
+		return;
+	place = place_of(name);
+	begin_change(place);
+	if (!is_valid(&place->entry, now))
+	{
+		place->entry.seen = LOCKEXT_SEEN_REFUSED;
+		place->entry.seen_at = now;
+		place->entry.expires_at = DT_NOEND;
+	}
+	end_change(place);
 }
 
 /*

@@ -22,7 +22,7 @@ extern void lockext_seen_attach(void *memory, bool found);
 
 extern Seen lockext_seen(Oid relid, const LockName *name);
 extern void lockext_seen_held(Oid relid, const LockName *name, const LockRow *row);
-extern void lockext_seen_refused(Oid relid, const LockName *name);
+extern void lockext_seen_refused(const LockName *name);
 extern void lockext_seen_forget(const LockName *name);
 
 #endif							/* LOCKEXT_SEEN_H */

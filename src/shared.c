@@ -10,10 +10,11 @@
  *
  * All of that is a hint for the worker: no lock is granted or refused because of
  * it.  The one exception is the clock, which only ever raises a token.  What
- * waiters.c and seen.c keep is theirs.
+ * keylock.c, seen.c and waiters.c keep is theirs.
  */
 #include "postgres.h"
 
+#include "keylock.h"
 #include "shared.h"
 #include "seen.h"
 #include "settings.h"
@@ -113,7 +114,7 @@ lockext_shared_clock(int64 now)
 	}
 }
 
-/* A token was handed out that the clock has yet to reach, and no row will tell of it. */
+/* A token that the clock has yet to reach was handed out, or is a floor: no row tells of it. */
 void
 lockext_shared_clock_passed(int64 token)
 {
@@ -278,8 +279,8 @@ lockext_worker_starting(void)
  * The worker has exited: decide when this database may have its next one.
  *
  * After a failure, later each time.  A run that removed rows goes on after a
- * pause as long as it took, one that only looked after ten times that, so that
- * scanning a large table never costs more than a tenth of one core.
+ * pause five times as long as it took, one that only looked after ten times that, so
+ * that neither costs more than a small part of one core.
  */
 void
 lockext_worker_finished(Oid dboid, TimestampTz now)
@@ -301,7 +302,7 @@ lockext_worker_finished(Oid dboid, TimestampTz now)
 
 		slot->backoff_us = 0;
 		if (slot->pending)
-			slot->not_before = now + (slot->scan.removed ? ran_us : 10 * ran_us);
+			slot->not_before = now + (slot->scan.removed ? 5 : 10) * ran_us;
 		else
 			slot->not_before = now + Max((int64) lockext_naptime * 1000, 10 * ran_us);
 	}
@@ -397,6 +398,7 @@ request_shared_memory(void)
 	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
 	RequestAddinShmemSpace(MAXALIGN(lockext_waiters_size()));
 	RequestAddinShmemSpace(MAXALIGN(lockext_seen_size()));
+	RequestAddinShmemSpace(MAXALIGN(lockext_undecided_size()));
 	RequestNamedLWLockTranche(TRANCHE, 2);
 }
 
@@ -425,6 +427,8 @@ attach_shared_memory(void)
 	lockext_waiters_attach(memory, found, &GetNamedLWLockTranche(TRANCHE)[1].lock);
 	memory = ShmemInitStruct("lockext seen", lockext_seen_size(), &found);
 	lockext_seen_attach(memory, found);
+	memory = ShmemInitStruct("lockext undecided", lockext_undecided_size(), &found);
+	lockext_undecided_attach(memory, found);
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -314,21 +314,23 @@ lockext_wait_for_end_until(Patience *patience, VirtualTransactionId vxid, Moment
 
 /*
  * Sleep until the condition variable is signalled or the time has come; cv is
- * NULL for a plain nap.  The caller has prepared for cv and looks again after.
+ * NULL for a plain nap.  The caller has prepared for cv and looks again after.  True
+ * if it was signalled.
  */
-void
+bool
 lockext_sleep_until(Patience *patience, ConditionVariable *cv, Moment until)
 {
 	static uint32 wait_event = 0;
 	Moment		limit = Min(until, patience->lock_timeout);
 	int			ms = milliseconds_until(limit);
+	bool		signalled = false;
 
 	if (wait_event == 0)
 		wait_event = compat_wait_event("LockextWaitForRelease");
 
 	prepare_to_sleep(patience);
 	if (cv != NULL)
-		(void) ConditionVariableTimedSleep(cv, ms, wait_event);
+		signalled = !ConditionVariableTimedSleep(cv, ms, wait_event);
 	else
 	{
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -338,6 +340,7 @@ lockext_sleep_until(Patience *patience, ConditionVariable *cv, Moment until)
 	}
 	if (lockext_moment() >= patience->lock_timeout)
 		fail_lock_timeout();
+	return signalled;
 }
 
 /* ---------- the client ---------- */

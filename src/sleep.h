@@ -36,7 +36,7 @@ extern bool lockext_lock_until(Patience *patience, const LOCKTAG *tag, LOCKMODE 
 							   Moment until);
 extern bool lockext_wait_for_end_until(Patience *patience, VirtualTransactionId vxid,
 									   Moment until);
-extern void lockext_sleep_until(Patience *patience, ConditionVariable *cv, Moment until);
+extern bool lockext_sleep_until(Patience *patience, ConditionVariable *cv, Moment until);
 
 extern void lockext_client_watch(void);
 extern void lockext_client_unwatch(void);

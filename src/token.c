@@ -81,7 +81,7 @@ lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now, int64 
 	if (old != NULL && old->token > last && old->token < LOCKEXT_MAX_TOKEN)
 		last = old->token;
 
-	clock = lockext_shared_clock(now);
+	clock = lockext_shared_clock(now);	/* each call takes one */
 	*token = Max(last + 1, clock);
 	if (*token >= LOCKEXT_MAX_TOKEN)
 		ereport(ERROR,

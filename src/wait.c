@@ -306,7 +306,7 @@ wait_at_head(Wait *wait)
 	MemoryContextSwitchTo(scratch);
 	for (;;)
 	{
-		/* to be watched for before the look; what is gone is claimed without */
+		/* to be watched for before the look; what may be gone is claimed without either */
 		ConditionVariable *cv = gone ? NULL : lockext_watch(&request->name);
 		bool		granted;
 
@@ -389,7 +389,8 @@ sleep_on_session(Wait *wait)
 	return true;
 }
 
-static void
+/* Sleep until a lease has ended, perhaps this one: then true. */
+static bool
 sleep_on_lease(Wait *wait, ConditionVariable *cv)
 {
 	Moment		until = lockext_moment() + (cv != NULL ? RELOOK_US : POLL_US);
@@ -397,7 +398,7 @@ sleep_on_lease(Wait *wait, ConditionVariable *cv)
 	until = Min(until, lockext_moment_of(wait->outcome->row.expires_at));
 	if (wait->log_due)
 		until = Min(until, wait->patience->begun + (Moment) DeadlockTimeout * 1000);
-	lockext_sleep_until(wait->patience, cv, Min(until, wait->patience->deadline));
+	return lockext_sleep_until(wait->patience, cv, Min(until, wait->patience->deadline));
 }
 
 /*
@@ -427,7 +428,7 @@ is_being_changed(const LockName *name)
 
 /*
  * Sleep until what is in the way may be gone, or it is time to look again; *gone
- * tells whether it is known to be gone.  True if the lock was granted already.
+ * tells whether it probably is.  True if the lock was granted already.
  */
 static bool
 sleep_on_obstacle(Wait *wait, ConditionVariable *cv, bool *gone)
@@ -443,9 +444,9 @@ sleep_on_obstacle(Wait *wait, ConditionVariable *cv, bool *gone)
 	if (outcome->row_valid && outcome->row.scope == LOCKEXT_SCOPE_SESSION)
 		*gone = sleep_on_session(wait);
 	else if (outcome->row_valid)
-		sleep_on_lease(wait, cv);
+		*gone = sleep_on_lease(wait, cv);
 	else if (outcome->mode == NoLock)
-		lockext_sleep_until(wait->patience, NULL,
+		(void) lockext_sleep_until(wait->patience, NULL,
 							Min(wait->patience->deadline, lockext_moment() + POLL_US));
 	else if (memcmp(&outcome->in_the_way, &name->tag, sizeof(LOCKTAG)) != 0)
 		(void) sleep_on_table(wait);

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "keylock.h"
 #include "xact.h"
 #include "shared.h"
 #include "waiters.h"
@@ -135,8 +136,8 @@ wait_for_standbys(void)
 /*
  * lockext begins to look at its table or to write to it; and the WAL since then
  * need not be flushed by the commit: it is of a session-scoped lock, which a crash
- * ends anyway, or of pages tidied up while looking.  Where there is no other WAL a
- * transaction commits asynchronously.
+ * ends anyway, of the release of a lock that has a timeout, or of pages tidied up while
+ * looking.  Where there is no other WAL a transaction commits asynchronously.
  */
 void
 lockext_xact_wal_begin(void)
@@ -157,7 +158,7 @@ lockext_xact_wal_is_minor(void)
  * done by PostgreSQL.
  */
 static void
-skip_flush_for_session_locks(void)
+skip_flush_of_minor_wal(void)
 {
 	if (minor_wal_end == InvalidXLogRecPtr || minor_wal_end != XactLastRecEnd ||
 		has_other_wal || synchronous_commit <= SYNCHRONOUS_COMMIT_OFF)
@@ -189,6 +190,7 @@ lockext_xact_due(TimestampTz idle_since)
 static void
 forget_all(void)
 {
+	lockext_key_decided();
 	if (keys_total > 0)
 		memset(keys, 0, keys_size * sizeof(int));
 	keys_total = 0;
@@ -209,7 +211,7 @@ at_xact_end(XactEvent event, void *arg)
 			if (durable)
 				wait_for_standbys();
 			else if (event == XACT_EVENT_PRE_COMMIT)
-				skip_flush_for_session_locks();
+				skip_flush_of_minor_wal();
 			break;
 
 		case XACT_EVENT_COMMIT:
@@ -247,6 +249,8 @@ at_subxact_end(SubXactEvent event, SubTransactionId mine,
 {
 	int			level = GetCurrentTransactionNestLevel();
 
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		lockext_key_decided();
 	if (level >= keys_size || keys[level] == 0)
 		return;
 	if (event == SUBXACT_EVENT_COMMIT_SUB)

@@ -1,5 +1,6 @@
-# No try is refused because of the worker: it holds the keys of a batch for
-# some milliseconds, and a try at one of them outwaits it.
+# No try is refused because of the worker: it holds the keys of a batch for some
+# milliseconds, and a try at one of them outwaits it.  Nor because of somebody who
+# takes KEY only to learn that he must not have it.
 
 use strict;
 use warnings;
@@ -84,6 +85,34 @@ $node->pgbench(
 \set k random(1, 300)
 SELECT 1 / (lock_try('c' || :client_id || '-' || :k) IS NOT NULL)::integer AS granted;
 SELECT 1 / lock_release('c' || :client_id || '-' || :k)::integer AS released;
+EOC
+	});
+
+# Nor does one because of those who take KEY only to learn that they must not: here
+# with a token that is not good.  A break does not fail because of them either.
+$node->pgbench(
+	'--no-vacuum --client=4 --transactions=1500',
+	0,
+	[qr{actually processed: 6000/6000}],
+	[qr{^$}],
+	'a holder of a wrong token stands in nobody\'s way',
+	{
+		'momentary' => <<'EOC'
+\if :client_id = 0
+SELECT 1 / (lock_try('m', 60) IS NOT NULL)::integer AS granted;
+SELECT 1 / lock_break('m')::integer AS broken;
+SELECT 1 / (lock_try('m', 60) IS NOT NULL)::integer AS granted;
+SELECT 1 / lock_release('m')::integer AS released;
+\else
+SELECT 1 / (1 - lock_release('m', 1)::integer);
+SELECT 1 / (1 - lock_release('m', 1)::integer);
+SELECT 1 / (1 - lock_release('m', 1)::integer);
+SELECT 1 / (1 - lock_release('m', 1)::integer);
+SELECT 1 / (1 - lock_release('m', 1)::integer);
+SELECT 1 / (1 - lock_release('m', 1)::integer);
+SELECT 1 / (1 - lock_release('m', 1)::integer);
+SELECT 1 / (1 - lock_release('m', 1)::integer);
+\endif
 EOC
 	});
 
