@@ -334,6 +334,34 @@ is_momentary(VirtualTransactionId vxid, const LOCKTAG *tag)
 		  pg_atomic_read_u32(&undecided[compat_proc_number(proc)]) == mark_of(tag)));
 }
 
+static bool
+is_in_the_way(VirtualTransactionId vxid, const LOCKTAG *tag, LOCKMODE mode)
+{
+	VirtualTransactionId *vxids;
+	int			n;
+	bool		found = false;
+
+	vxids = GetLockConflicts(tag, mode, &n);
+	for (int i = 0; i < n && !found; i++)
+		found = VirtualTransactionIdEquals(vxids[i], vxid);
+	pfree(vxids);
+	return found;
+}
+
+/*
+ * Was a transaction that was found in the way just now there to stay?  Who is undecided
+ * says so before he takes KEY and until he has given it back; so who does not say so and
+ * has it still is decided, unless he has begun anew meanwhile.
+ */
+static bool
+is_there_to_stay(VirtualTransactionId vxid, const LOCKTAG *tag, LOCKMODE mode)
+{
+	return !VirtualXactLock(vxid, false) &&
+		!is_momentary(vxid, tag) &&
+		is_in_the_way(vxid, tag, mode) &&
+		!is_momentary(vxid, tag);
+}
+
 /*
  * The lock could not be had a moment ago.  Returns true if it is worth another
  * try: nobody holds it any more, or only for a moment.  False if somebody's
@@ -348,7 +376,7 @@ worth_another_try(const LOCKTAG *tag, LOCKMODE mode)
 	vxids = GetLockConflicts(tag, mode, &n);
 	for (int i = 0; i < n; i++)
 	{
-		if (!VirtualXactLock(vxids[i], false) && !is_momentary(vxids[i], tag))
+		if (is_there_to_stay(vxids[i], tag, mode))
 		{
 			pfree(vxids);
 			return false;
