@@ -291,6 +291,9 @@ is($node->safe_psql('postgres', "SELECT lock_try('newer')"), $high + 2,
 	'and has raised the floor, for a key never used as well');
 $node->safe_psql('postgres', "SELECT lock_release('newer')");
 rows_are_gone($node, 'postgres', 'removed again', qw(held held-long t));
+
+# a removal does not wait for the disk; this commit does, and comes after it
+$node->safe_psql('postgres', 'CREATE TABLE flushed ()');
 $node->stop('immediate');
 $node->start;
 is($node->safe_psql('postgres', "SELECT lock_try('newest')"), $high + 3,
