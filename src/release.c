@@ -4,10 +4,11 @@
  *
  * Release and renew of a lock that the session claims, by its token or because it
  * took it, look under KEY at once, if that is free.  Others look first without KEY: who
- * does not hold the lock learns so and disturbs nobody.  The holder then waits for KEY, if it has to: for another transaction of the same owner that works on
- * the lock, or a break.  Such a wait is an ordinary lock wait (lock_timeout,
- * deadlock detection).  It is begun without a lock on the table, unless the
- * transaction has changed another lock before.
+ * does not hold the lock learns so and disturbs nobody.  The holder then waits for KEY,
+ * if it has to: for another transaction of the same owner that works on the lock, or a
+ * break.  Such a wait is an ordinary lock wait (lock_timeout, deadlock detection).  It
+ * is begun without a lock on the table, unless the transaction has changed another lock
+ * before.
  */
 #include "postgres.h"
 

@@ -160,14 +160,14 @@ fits(const LockName *name)
 }
 
 static void
-write_held(Entry *entry, Oid relid, const LockName *name, TimestampTz expires_at)
+write_held(Entry *entry, Oid relid, const LockName *name, TimestampTz now, TimestampTz expires_at)
 {
 	entry->seen = LOCKEXT_SEEN_HELD;
 	entry->dboid = MyDatabaseId;
 	entry->relid = relid;
 	entry->domain_len = VARSIZE_ANY_EXHDR(name->domain);
 	entry->key_len = VARSIZE_ANY_EXHDR(name->key);
-	entry->seen_at = GetCurrentTimestamp();
+	entry->seen_at = now;
 	entry->expires_at = expires_at;
 	memcpy(entry->name, VARDATA_ANY(name->domain), entry->domain_len);
 	memcpy(entry->name + entry->domain_len, VARDATA_ANY(name->key), entry->key_len);
@@ -183,6 +183,7 @@ write_held(Entry *entry, Oid relid, const LockName *name, TimestampTz expires_at
 void
 lockext_seen_held(Oid relid, const LockName *name, const LockRow *row)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	Place	   *place;
 
 	if (places == NULL)
@@ -194,7 +195,7 @@ lockext_seen_held(Oid relid, const LockName *name, const LockRow *row)
 	}
 	place = place_of(name);
 	begin_change(place);
-	write_held(&place->entry, relid, name, row->expires_at);
+	write_held(&place->entry, relid, name, now, row->expires_at);
 	end_change(place);
 }
 

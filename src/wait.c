@@ -447,7 +447,7 @@ sleep_on_obstacle(Wait *wait, ConditionVariable *cv, bool *gone)
 		*gone = sleep_on_lease(wait, cv);
 	else if (outcome->mode == NoLock)
 		(void) lockext_sleep_until(wait->patience, NULL,
-							Min(wait->patience->deadline, lockext_moment() + POLL_US));
+								   Min(wait->patience->deadline, lockext_moment() + POLL_US));
 	else if (memcmp(&outcome->in_the_way, &name->tag, sizeof(LOCKTAG)) != 0)
 		(void) sleep_on_table(wait);
 	else if (is_being_changed(name))
