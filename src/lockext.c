@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "chains.h"
 #include "compat.h"
 #include "ddl.h"
 #include "ddlobject.h"
@@ -43,6 +44,7 @@ _PG_init(void)
 {
 	RegisterXactCallback(say_not_preloaded, NULL);
 	lockext_settings_init();
+	lockext_chains_init();
 	lockext_table_init();
 	lockext_xact_init();
 	lockext_own_init();

@@ -10,10 +10,11 @@
  *
  * All of that is a hint for the worker: no lock is granted or refused because of
  * it.  The one exception is the clock, which only ever raises a token.  What
- * keylock.c, seen.c and waiters.c keep is theirs.
+ * chains.c, keylock.c, seen.c and waiters.c keep is theirs.
  */
 #include "postgres.h"
 
+#include "chains.h"
 #include "keylock.h"
 #include "shared.h"
 #include "seen.h"
@@ -399,6 +400,7 @@ request_shared_memory(void)
 	RequestAddinShmemSpace(MAXALIGN(lockext_waiters_size()));
 	RequestAddinShmemSpace(MAXALIGN(lockext_seen_size()));
 	RequestAddinShmemSpace(MAXALIGN(lockext_undecided_size()));
+	RequestAddinShmemSpace(MAXALIGN(lockext_chains_size()));
 	RequestNamedLWLockTranche(TRANCHE, 2);
 }
 
@@ -429,6 +431,8 @@ attach_shared_memory(void)
 	lockext_seen_attach(memory, found);
 	memory = ShmemInitStruct("lockext undecided", lockext_undecided_size(), &found);
 	lockext_undecided_attach(memory, found);
+	memory = ShmemInitStruct("lockext chains", lockext_chains_size(), &found);
+	lockext_chains_attach(memory, found);
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -15,10 +15,10 @@
  * reinsertion as well.  Uniqueness of a name is the KEY lock's job, not the
  * index's.
  *
- * Where a row was found is remembered, by its HOT chain, so that a process need not
- * go through the index each time.  A row found there is as good as one found by the
- * index, if it is visible and its name is the one looked for; if not, the index is
- * asked.
+ * Where a row was found is remembered, by its HOT chain (see chains.c), so that a look
+ * need not go through the index each time.  A row found there is as good as one found
+ * by the index, if it is visible and its name is the one looked for; if not, the index
+ * is asked.
  *
  * Rows are looked at under SnapshotSelf: what is committed at this instant and
  * what this transaction did itself, whatever the isolation level, and without
@@ -30,6 +30,7 @@
  */
 #include "postgres.h"
 
+#include "chains.h"
 #include "compat.h"
 #include "seen.h"
 #include "store.h"
@@ -44,6 +45,7 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
+#include "storage/smgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/relcache.h"
@@ -97,18 +99,6 @@ static const struct
 	{INETOID, true, "client_addr"},
 	{JSONBOID, true, "data"}
 };
-
-/* Where this process last found rows: places by the name's hash.  A power of two. */
-#define CHAINS 256
-
-typedef struct Chain
-{
-	Oid			relid;			/* of the lock table */
-	uint32		hash;			/* of the name */
-	ItemPointerData root;		/* what index entries point to */
-} Chain;
-
-static Chain chains[CHAINS];
 
 /*
  * Raises 42809 unless the table has the columns expected here: somebody with the
@@ -187,22 +177,6 @@ close_index(LockTable *table, Relation index)
 
 /* ---------- looking ---------- */
 
-static Chain *
-chain_of(const LockName *name)
-{
-	return &chains[lockext_name_hash(name) % CHAINS];
-}
-
-static void
-remember_chain(LockTable *table, const LockName *name, ItemPointer root)
-{
-	Chain	   *chain = chain_of(name);
-
-	chain->relid = RelationGetRelid(table->rel);
-	chain->hash = lockext_name_hash(name);
-	chain->root = *root;
-}
-
 /* Does the table's slot hold the name's row?  Reads it. */
 static bool
 slot_is_of(LockTable *table, const LockName *name, LockRow *row)
@@ -212,28 +186,77 @@ slot_is_of(LockTable *table, const LockName *name, LockRow *row)
 }
 
 /*
+ * Is there room for another version of a row of that length beside it?  Only a guess,
+ * since others use the page too; where it is wrong, looks walk an entry more.
+ */
+static bool
+page_has_room(Buffer buffer, Size len)
+{
+	return PageGetHeapFreeSpace(BufferGetPage(buffer)) >= MAXALIGN(len);
+}
+
+/*
+ * Does the table have that block?  What is known of its length will do for those
+ * below: VACUUM sends news when it has cut a table short, and whoever locks the table
+ * takes note of that.
+ */
+static bool
+block_exists(Relation rel, BlockNumber block)
+{
+	BlockNumber known = RelationGetSmgr(rel)->smgr_cached_nblocks[MAIN_FORKNUM];
+
+	return (known != InvalidBlockNumber && block < known) ||
+		block < RelationGetNumberOfBlocks(rel);
+}
+
+/* The version of a HOT chain that is visible under SnapshotSelf. */
+static bool
+search_chain(Relation rel, Buffer buffer, const ItemPointerData *root, HeapTuple tuple)
+{
+	ItemPointerData tid = *root;
+	bool		found;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	found = heap_hot_search_buffer(&tid, rel, buffer, SnapshotSelf, tuple, NULL, true);
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	return found;
+}
+
+/*
  * The name's row, visible under SnapshotSelf, goes into the table's slot, if it is where
- * this process last found it.  The table may have been rewritten since.
+ * it was last found.  The table may have been rewritten since.
+ *
+ * Dead versions are pruned away when room gets scarce, many at once: an index scan would
+ * do so as soon as the fillfactor's reserve is touched, which is at every look.  Not only
+ * when there is none left, as the last few versions may still have to stay.
  */
 static bool
 look_where_it_was(LockTable *table, const LockName *name, LockRow *row)
 {
-	Chain	   *chain = chain_of(name);
-	ItemPointerData tid = chain->root;
-	IndexFetchTableData *fetch;
-	bool		call_again = false;
+	Relation	rel = table->rel;
+	HeapTuple	tuple = &((BufferHeapTupleTableSlot *) table->slot)->base.tupdata;
+	ItemPointerData root;
+	Buffer		buffer;
 	bool		found;
 
-	if (chain->relid != RelationGetRelid(table->rel) ||
-		chain->hash != lockext_name_hash(name) ||
-		ItemPointerGetBlockNumber(&tid) >= RelationGetNumberOfBlocks(table->rel))
+	if (!lockext_chain_recall(RelationGetRelid(rel), name, &root) ||
+		!block_exists(rel, ItemPointerGetBlockNumber(&root)))
 		return false;
 
-	fetch = table_index_fetch_begin(table->rel);
-	found = table_index_fetch_tuple(fetch, &tid, SnapshotSelf, table->slot, &call_again, NULL) &&
-		slot_is_of(table, name, row);
-	table_index_fetch_end(fetch);
-	return found;
+	buffer = ReadBuffer(rel, ItemPointerGetBlockNumber(&root));
+	found = search_chain(rel, buffer, &root, tuple);
+	if (found && table->mode == RowExclusiveLock && !page_has_room(buffer, 3 * tuple->t_len))
+	{
+		heap_page_prune_opt(rel, buffer);
+		found = search_chain(rel, buffer, &root, tuple);
+	}
+	if (!found)
+	{
+		ReleaseBuffer(buffer);
+		return false;
+	}
+	ExecStorePinnedBufferHeapTuple(tuple, table->slot, buffer);
+	return slot_is_of(table, name, row);
 }
 
 /* As index_getnext_slot(); and tells what the index entry points to. */
@@ -287,7 +310,7 @@ scan_name(LockTable *table, Relation index, const LockName *name,
 	}
 	index_endscan(scan);
 	if (found)
-		remember_chain(table, name, &root);
+		lockext_chain_remember(RelationGetRelid(table->rel), name, &root);
 	return found;
 }
 
@@ -516,18 +539,6 @@ insert_index_entries(LockTable *table, TupleTableSlot *slot, TU_UpdateIndexes wh
 }
 
 /*
- * Is there room for the new version beside the old one?  Only a guess, since
- * others use the page too; where it is wrong, looks walk an entry more.
- */
-static bool
-page_has_room(TupleTableSlot *old_slot, Size len)
-{
-	Buffer		buffer = ((BufferHeapTupleTableSlot *) old_slot)->buffer;
-
-	return PageGetHeapFreeSpace(BufferGetPage(buffer)) >= MAXALIGN(len);
-}
-
-/*
  * Can the row in the table's slot be changed at once?  *wait is set if it is
  * locked by this very transaction, and by nobody else: a change that may wait
  * then finds nothing to wait for, whereas one that may not would be refused.
@@ -569,7 +580,7 @@ update_row(LockTable *table, const LockRow *old, LockRow *new, TupleTableSlot *s
 
 	new->gen = old->gen;
 	tuple = form_row(desc, new);
-	if (!page_has_room(table->slot, tuple->t_len))
+	if (!page_has_room(((BufferHeapTupleTableSlot *) table->slot)->buffer, tuple->t_len))
 	{
 		new->gen = Max(old->gen + 1, GetCurrentTimestamp());
 		tuple = form_row(desc, new);
@@ -632,7 +643,7 @@ lockext_row_write(LockTable *table, const LockRow *old, LockRow *new)
 
 	/* the first of a new chain */
 	if (done && !HeapTupleIsHeapOnly(ExecFetchSlotHeapTuple(slot, false, NULL)))
-		remember_chain(table, &name, &slot->tts_tid);
+		lockext_chain_remember(RelationGetRelid(table->rel), &name, &slot->tts_tid);
 	ExecDropSingleTupleTableSlot(slot);
 
 	/* so that this transaction can change the row again */

@@ -14,8 +14,8 @@
  * turn, in an order that moves on by one.  Prints the medians of each of BLOCKS
  * blocks of rounds:
  *		block	kind	us from returned	us from sent
- * and, if none is named, as kind "flush", what a commit takes longer that waits for its WAL to be
- * flushed, as that of a lease does.
+ * and, if none is named, as kind "flush", how much later the waiter has an advisory lock
+ * if it writes and waits for its WAL to be flushed, as who takes a lease does.
  *
  * many: WAITERS sessions that take and release one lock as fast as they can, for
  * SECONDS each kind, TURNS times, in an order that moves on by one.  Prints the
@@ -60,6 +60,13 @@ static const Kind kinds[] = {
 	"CALL lock_acquire_wait('c', 600)", "SELECT lock_release('c')", false},
 	{"lease-poll", NULL,
 	"SELECT lock_try('p', 600)", "SELECT lock_release('p')", true},
+	/* for the flush: see print_flush() */
+	{"advisory-write", NULL,
+		"SELECT pg_advisory_lock(44), set_config('synchronous_commit', 'off', true), pg_logical_emit_message(true, '', '')",
+	"SELECT pg_advisory_unlock(44)", false},
+	{"advisory-flush", NULL,
+		"SELECT pg_advisory_lock(45), set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, '', '')",
+	"SELECT pg_advisory_unlock(45)", false},
 };
 
 #define KINDS ((int) (sizeof(kinds) / sizeof(kinds[0])))
@@ -200,32 +207,6 @@ waiter(const char *conninfo, int n)
 	exit(0);
 }
 
-/*
- * How much longer a commit takes if it waits for its WAL to be flushed, us; after a
- * pause and another flush, as in the hand-over of a lease.
- */
-static double
-flush_time(PGconn *conn, int rounds)
-{
-	static const char *const modes[] = {"SET synchronous_commit = off", "SET synchronous_commit = on"};
-	double	   *us[2] = {calloc(rounds, sizeof(double)), calloc(rounds, sizeof(double))};
-
-	for (int i = 0; i < 2 * rounds; i++)
-	{
-		static const char *const write = "SELECT pg_logical_emit_message(true, '', '')";
-		int64_t		before;
-
-		nap_us(3000);
-		check(conn, PQexec(conn, modes[1]), "set");
-		check(conn, PQexec(conn, write), "write");
-		check(conn, PQexec(conn, modes[i % 2]), "set");
-		before = now_ns();
-		check(conn, PQexec(conn, write), "write");
-		us[i % 2][i / 2] = (now_ns() - before) / 1000.0;
-	}
-	return median(us[1], rounds) - median(us[0], rounds);
-}
-
 /* How long the holder keeps the lock, when the waiter has begun to ask for it. */
 static long
 holding_time(int kind)
@@ -234,11 +215,32 @@ holding_time(int kind)
 	return 3000 + (kinds[kind].poll ? rand() % POLL_US : 0);
 }
 
+/*
+ * What a flush takes when a lock is handed over, that is, after a pause in which the disk
+ * was idle: one right after another takes less.  Two hand-overs of an advisory lock, in
+ * which the waiter then writes a WAL record, differ by it.
+ */
+static void
+print_flush(int block, const double *medians)
+{
+	double		us = 0;
+
+	for (int k = 0; k < KINDS; k++)
+	{
+		if (strcmp(kinds[k].name, "advisory-flush") == 0)
+			us += medians[k];
+		else if (strcmp(kinds[k].name, "advisory-write") == 0)
+			us -= medians[k];
+	}
+	printf("%d\tflush\t%.1f\t-\n", block + 1, us);
+}
+
 static void
 one_block(PGconn *conn, int block, int rounds)
 {
 	double	   *returned[KINDS];
 	double	   *sent[KINDS];
+	double		sent_medians[KINDS];
 
 	for (int k = 0; k < KINDS; k++)
 	{
@@ -268,11 +270,12 @@ one_block(PGconn *conn, int block, int rounds)
 	{
 		int			k = chosen[n];
 
+		sent_medians[k] = median(sent[k], rounds);
 		printf("%d\t%s\t%.1f\t%.1f\n", block + 1, kinds[k].name,
-			   median(returned[k], rounds), median(sent[k], rounds));
+			   median(returned[k], rounds), sent_medians[k]);
 	}
 	if (nchosen == KINDS)
-		printf("%d\tflush\t%.1f\t-\n", block + 1, flush_time(conn, rounds));
+		print_flush(block, sent_medians);
 }
 
 static void

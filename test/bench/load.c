@@ -76,6 +76,13 @@ static const Design designs[] = {
 	"SELECT lock_try($1, 60)", "SELECT lock_release($1)", "k%d", 1, 0, false},
 	{"acquire", NULL,
 	"SELECT * FROM lock_acquire($1, 60)", "SELECT lock_release($1)", "k%d", 1, 2, false},
+	{"acquired", NULL,
+	"SELECT (lock_acquire($1, 60)).acquired", "SELECT lock_release($1)", "k%d", 1, 0, false},
+	/* the least that two transactions can write, if one is flushed */
+	{"least", NULL,
+		"SELECT pg_logical_emit_message(true, '', $1)",
+		"SELECT set_config('synchronous_commit', 'off', true), pg_logical_emit_message(true, '', $1)",
+	"k%d", 1, 0, false},
 	{"shedlock", NULL,
 	SHEDLOCK_INSERT, SHEDLOCK_RELEASE, "k%d", 2, 0, false},
 	{"insert-delete", NULL,

@@ -1,0 +1,99 @@
+/*
+ * chains.c
+ *		Where rows of the lock table were last found, so that the next look for the
+ *		same name need not go through the index.
+ *
+ * A place is the root of a HOT chain, that is, what index entries point to: it stays
+ * the same from one acquisition to the next, as long as the page has room.  Places are
+ * kept in shared memory, so that whoever looks next profits, or, where the library is
+ * not preloaded, by each process for itself.
+ *
+ * They are hints.  Each is one word, read and written as a whole and without a lock;
+ * names share words by their hash, and nothing ever removes one: the row may have moved
+ * or gone, or the transaction that made it rolled back.  Whoever goes by a place has to
+ * see that a row is there and that it is the one.
+ */
+#include "postgres.h"
+
+#include "chains.h"
+
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+
+/* How many are kept in shared memory (512 kB) and by a process.  Powers of two, 2^16 at most. */
+#define SHARED_CHAINS 65536
+#define OWN_CHAINS 256
+
+/*
+ * Block number, offset number, and the half of the hash that does not choose the word:
+ * most places of other names are told by that.  0: none, as no offset number is 0.
+ */
+#define CHAIN(block, offset, check) \
+	(((uint64) (block) << 32) | ((uint64) (offset) << 16) | (check))
+#define CHAIN_BLOCK(chain) ((BlockNumber) ((chain) >> 32))
+#define CHAIN_OFFSET(chain) ((OffsetNumber) ((chain) >> 16))
+#define CHAIN_CHECK(chain) ((uint16) (chain))
+
+static pg_atomic_uint64 own_chains[OWN_CHAINS];
+static pg_atomic_uint64 *chains = own_chains;
+static uint32 nchains = OWN_CHAINS;
+
+static void
+clear(pg_atomic_uint64 *memory, int n)
+{
+	for (int i = 0; i < n; i++)
+		pg_atomic_init_u64(&memory[i], 0);
+}
+
+void
+lockext_chains_init(void)
+{
+	clear(own_chains, OWN_CHAINS);
+}
+
+Size
+lockext_chains_size(void)
+{
+	return SHARED_CHAINS * sizeof(pg_atomic_uint64);
+}
+
+/* At the start of the server, and in each process where those don't inherit memory. */
+void
+lockext_chains_attach(void *memory, bool found)
+{
+	chains = memory;
+	nchains = SHARED_CHAINS;
+	if (!found)
+		clear(chains, SHARED_CHAINS);
+}
+
+/* Copies of a database have lock tables of the same OID. */
+static uint32
+hash_of(Oid relid, const LockName *name)
+{
+	return hash_combine(lockext_name_hash(name), hash_combine(relid, MyDatabaseId));
+}
+
+/* False if no place is known. */
+bool
+lockext_chain_recall(Oid relid, const LockName *name, ItemPointer root)
+{
+	uint32		hash = hash_of(relid, name);
+	uint64		chain = pg_atomic_read_u64(&chains[hash % nchains]);
+
+	if (chain == 0 || CHAIN_CHECK(chain) != hash >> 16)
+		return false;
+	ItemPointerSet(root, CHAIN_BLOCK(chain), CHAIN_OFFSET(chain));
+	return true;
+}
+
+void
+lockext_chain_remember(Oid relid, const LockName *name, ItemPointer root)
+{
+	uint32		hash = hash_of(relid, name);
+
+	pg_atomic_write_u64(&chains[hash % nchains],
+						CHAIN(ItemPointerGetBlockNumber(root),
+							  ItemPointerGetOffsetNumber(root), hash >> 16));
+}
