@@ -100,6 +100,9 @@ static const struct
 	{JSONBOID, true, "data"}
 };
 
+/* A page is pruned when it has no room for so many more versions of a row. */
+#define VERSIONS_TO_SPARE 3
+
 /*
  * Raises 42809 unless the table has the columns expected here: somebody with the
  * rights to do so may have altered it.
@@ -196,9 +199,9 @@ page_has_room(Buffer buffer, Size len)
 }
 
 /*
- * Does the table have that block?  What is known of its length will do for those
- * below: VACUUM sends news when it has cut a table short, and whoever locks the table
- * takes note of that.
+ * Does the table have that block?  What this process knows of the table's length will do
+ * for those below, as it can be too short, but not too long: VACUUM sends news before it
+ * cuts a table short, and whoever locks the table takes note of that.
  */
 static bool
 block_exists(Relation rel, BlockNumber block)
@@ -223,12 +226,23 @@ search_chain(Relation rel, Buffer buffer, const ItemPointerData *root, HeapTuple
 }
 
 /*
+ * Is it time to prune a page, as a row of that length is to be updated?  With room for
+ * several versions left: other rows of the page are updated too, the last few versions
+ * may have to stay, and while another process looks at the page it can't be pruned.
+ */
+static bool
+is_room_scarce(const LockTable *table, Buffer buffer, Size len)
+{
+	return PageIsFull(BufferGetPage(buffer)) ||
+		!page_has_room(buffer, Max(VERSIONS_TO_SPARE * len, len + table->longer_by));
+}
+
+/*
  * The name's row, visible under SnapshotSelf, goes into the table's slot, if it is where
  * it was last found.  The table may have been rewritten since.
  *
  * Dead versions are pruned away when room gets scarce, many at once: an index scan would
- * do so as soon as the fillfactor's reserve is touched, which is at every look.  Not only
- * when there is none left, as the last few versions may still have to stay.
+ * do so as soon as the fillfactor's reserve is touched, which is at every look.
  */
 static bool
 look_where_it_was(LockTable *table, const LockName *name, LockRow *row)
@@ -243,9 +257,10 @@ look_where_it_was(LockTable *table, const LockName *name, LockRow *row)
 		!block_exists(rel, ItemPointerGetBlockNumber(&root)))
 		return false;
 
+	ExecClearTuple(table->slot);
 	buffer = ReadBuffer(rel, ItemPointerGetBlockNumber(&root));
 	found = search_chain(rel, buffer, &root, tuple);
-	if (found && table->mode == RowExclusiveLock && !page_has_room(buffer, 3 * tuple->t_len))
+	if (found && table->mode == RowExclusiveLock && is_room_scarce(table, buffer, tuple->t_len))
 	{
 		heap_page_prune_opt(rel, buffer);
 		found = search_chain(rel, buffer, &root, tuple);

@@ -15,7 +15,8 @@
  * blocks of rounds:
  *		block	kind	us from returned	us from sent
  * and, if none is named, as kind "flush", how much later the waiter has an advisory lock
- * if it writes and waits for its WAL to be flushed, as who takes a lease does.
+ * if it writes and waits for its WAL to be flushed, as who takes a lease does; as kind
+ * "next-flush", what that takes right after another flush.
  *
  * many: WAITERS sessions that take and release one lock as fast as they can, for
  * SECONDS each kind, TURNS times, in an order that moves on by one.  Prints the
@@ -216,6 +217,32 @@ holding_time(int kind)
 }
 
 /*
+ * How much longer a commit takes if it waits for its WAL to be flushed, us; after a pause
+ * and another flush.
+ */
+static double
+next_flush(PGconn *conn, int rounds)
+{
+	static const char *const modes[] = {"SET synchronous_commit = off", "SET synchronous_commit = on"};
+	double	   *us[2] = {calloc(rounds, sizeof(double)), calloc(rounds, sizeof(double))};
+
+	for (int i = 0; i < 2 * rounds; i++)
+	{
+		static const char *const write = "SELECT pg_logical_emit_message(true, '', '')";
+		int64_t		before;
+
+		nap_us(3000);
+		check(conn, PQexec(conn, modes[1]), "set");
+		check(conn, PQexec(conn, write), "write");
+		check(conn, PQexec(conn, modes[i % 2]), "set");
+		before = now_ns();
+		check(conn, PQexec(conn, write), "write");
+		us[i % 2][i / 2] = (now_ns() - before) / 1000.0;
+	}
+	return median(us[1], rounds) - median(us[0], rounds);
+}
+
+/*
  * What a flush takes when a lock is handed over, that is, after a pause in which the disk
  * was idle: one right after another takes less.  Two hand-overs of an advisory lock, in
  * which the waiter then writes a WAL record, differ by it.
@@ -275,7 +302,10 @@ one_block(PGconn *conn, int block, int rounds)
 			   median(returned[k], rounds), sent_medians[k]);
 	}
 	if (nchosen == KINDS)
+	{
 		print_flush(block, sent_medians);
+		printf("%d\tnext-flush\t%.1f\t-\n", block + 1, next_flush(conn, rounds));
+	}
 }
 
 static void
