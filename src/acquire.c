@@ -310,8 +310,6 @@ lockext_claim_with_key(Request *request, KeyLock *key, Outcome *outcome)
 		refuse_table(&table, outcome);
 	else
 	{
-		if (request->data != NULL)
-			table.longer_by = VARSIZE_ANY(request->data);
 		if (!lockext_row_look(&table, &request->name, &row, &found))
 			refuse_table(&table, outcome);
 		else

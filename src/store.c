@@ -228,13 +228,14 @@ search_chain(Relation rel, Buffer buffer, const ItemPointerData *root, HeapTuple
 /*
  * Is it time to prune a page, as a row of that length is to be updated?  With room for
  * several versions left: other rows of the page are updated too, the last few versions
- * may have to stay, and while another process looks at the page it can't be pruned.
+ * may have to stay, and while another process looks at the page it can't be pruned.  And
+ * where a version found no room, having become longer perhaps.
  */
 static bool
-is_room_scarce(const LockTable *table, Buffer buffer, Size len)
+is_room_scarce(Buffer buffer, Size len)
 {
 	return PageIsFull(BufferGetPage(buffer)) ||
-		!page_has_room(buffer, Max(VERSIONS_TO_SPARE * len, len + table->longer_by));
+		!page_has_room(buffer, VERSIONS_TO_SPARE * len);
 }
 
 /*
@@ -260,7 +261,7 @@ look_where_it_was(LockTable *table, const LockName *name, LockRow *row)
 	ExecClearTuple(table->slot);
 	buffer = ReadBuffer(rel, ItemPointerGetBlockNumber(&root));
 	found = search_chain(rel, buffer, &root, tuple);
-	if (found && table->mode == RowExclusiveLock && is_room_scarce(table, buffer, tuple->t_len))
+	if (found && table->mode == RowExclusiveLock && is_room_scarce(buffer, tuple->t_len))
 	{
 		heap_page_prune_opt(rel, buffer);
 		found = search_chain(rel, buffer, &root, tuple);

@@ -188,7 +188,6 @@ lockext_table_open_relid(LockTable *table, Oid relid, LOCKMODE mode, bool wait)
 	table->mode = effective_mode(relid, mode);
 	table->wait = wait;
 	table->indexes = NIL;
-	table->longer_by = 0;
 	if (!lock_table(relid, table->mode, wait))
 	{
 		lockext_table_refused(table, relid, table->mode);

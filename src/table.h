@@ -21,7 +21,6 @@ typedef struct LockTable
 	List	   *indexes;		/* those locked with the table */
 	LOCKMODE	index_mode;		/* lock on the index in use; NoLock: locked with the table */
 	TupleTableSlot *slot;		/* the row last found */
-	Size		longer_by;		/* as many bytes a new version may be longer than that */
 	LOCKTAG		refused;		/* the lock that could not be had, */
 	LOCKMODE	refused_mode;	/* in this mode */
 } LockTable;
