@@ -79,6 +79,7 @@ cmp_ok($prunes, '>', 0, 'a full page is tidied up');
 cmp_ok($prunes, '<', $cycles / 5, 'but not as soon as it can be');
 is($cold, 0, 'in time');
 is(page_count(), $pages, 'and the table does not grow');
+
 # rows that become longer
 $node->safe_psql('postgres', <<'EOC');
 SELECT lock_release('k' || i) FROM generate_series(1, 60) i;
