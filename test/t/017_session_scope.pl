@@ -385,7 +385,7 @@ $watch->query_safe('VACUUM lockext_lock');
 foreach (1 .. 5)
 {
 	$holder->query_safe(<<'EOC');
-SELECT lock_acquire('pruned', scope => 'session', data => jsonb_build_object('filler', repeat('x', 300)));
+SELECT lock_acquire('pruned', scope => 'session', data => jsonb_build_object('filler', repeat('x', 900)));
 DO $$
 DECLARE
 	row_size integer := (SELECT pg_column_size(l) FROM lockext_lock l WHERE key = 'pruned');
