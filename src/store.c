@@ -243,7 +243,7 @@ is_room_scarce(Buffer buffer, Size len)
  * it was last found.  The table may have been rewritten since.
  *
  * Dead versions are pruned away when room gets scarce, many at once: an index scan would
- * do so as soon as the fillfactor's reserve is touched, which is at every look.
+ * do so as soon as the fillfactor's reserve is touched, a few at a time.
  */
 static bool
 look_where_it_was(LockTable *table, const LockName *name, LockRow *row)
