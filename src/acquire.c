@@ -7,7 +7,8 @@
  * have been refused of late (see seen.c), there is a look without any lock of ours
  * first: most refusals end there, with no transaction ID, no WAL and no
  * lock-manager traffic beyond the table's fast-path locks; or even before, if the
- * lock is known to be held and it does not matter by whom.  Nothing on the way
+ * lock is known to be held and it does not matter by whom.  With scope "transaction"
+ * no row is looked at if it is known that none says "held".  Nothing on the way
  * waits for another transaction; what cannot be had at once makes the answer
  * "busy".
  *
@@ -41,9 +42,12 @@ PG_FUNCTION_INFO_V1(lockext_try);
 
 static bool look_first(Request *request, Outcome *outcome);
 static Seen what_is_seen(const Request *request);
+static bool try_acquire(Request *request, Seen seen, Outcome *outcome);
 static bool no_queue(const LockName *name, Outcome *outcome);
 static bool claim(Request *request, Outcome *outcome);
 static bool refuse_busy(Outcome *outcome, const LOCKTAG *tag, LOCKMODE mode);
+static bool claim_unlooked(Request *request, Outcome *outcome);
+static void new_row(const Request *request, TimestampTz now, LockRow *new);
 static bool grant(LockTable *table, Request *request, const LockRow *old, Outcome *outcome);
 
 /*
@@ -97,14 +101,15 @@ lockext_try(PG_FUNCTION_ARGS)
 {
 	Request		request = {.fn_oid = fcinfo->flinfo->fn_oid};
 	Outcome		outcome;
+	Seen		seen;
 
 	lockext_arg_name(fcinfo, 0, 3, 4, &request.name);
 	request.scope = lockext_arg_scope(fcinfo, 2);
 	request.timeout_ms = lockext_arg_timeout(fcinfo, 1, request.scope);
 	must_be_able_to(&request, "lock_try()");
 
-	if (what_is_seen(&request) == LOCKEXT_SEEN_HELD ||
-		!lockext_try_acquire(&request, &outcome))
+	seen = what_is_seen(&request);
+	if (seen == LOCKEXT_SEEN_HELD || !try_acquire(&request, seen, &outcome))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(outcome.row.token);
 }
@@ -139,10 +144,16 @@ what_is_seen(const Request *request)
 bool
 lockext_try_acquire(Request *request, Outcome *outcome)
 {
+	return try_acquire(request, what_is_seen(request), outcome);
+}
+
+static bool
+try_acquire(Request *request, Seen seen, Outcome *outcome)
+{
 	const LockName *name = &request->name;
 
 	memset(outcome, 0, sizeof(*outcome));
-	if (what_is_seen(request) == LOCKEXT_SEEN_NOTHING &&
+	if (seen == LOCKEXT_SEEN_NOTHING &&
 		lockext_held_by_transaction(name) == NULL && lockext_key_fits(name))
 	{
 		lockext_xact_wal_begin();
@@ -305,6 +316,9 @@ lockext_claim_with_key(Request *request, KeyLock *key, Outcome *outcome)
 	bool		writes = request->scope != LOCKEXT_SCOPE_TRANSACTION;
 	bool		granted = false;
 
+	if (!writes && claim_unlooked(request, outcome))
+		return true;
+
 	if (!lockext_table_open(&table, request->fn_oid,
 							writes ? RowExclusiveLock : AccessShareLock, false))
 		refuse_table(&table, outcome);
@@ -318,6 +332,8 @@ lockext_claim_with_key(Request *request, KeyLock *key, Outcome *outcome)
 		/* what is new to this transaction was committed by another */
 		if (outcome->row_valid && !granted && key->counted)
 			lockext_seen_held(RelationGetRelid(table.rel), &request->name, &row);
+		if (granted && !writes && key->counted)
+			lockext_seen_free(RelationGetRelid(table.rel), &request->name);
 		lockext_table_close(&table, granted && writes);
 	}
 	if (!granted)
@@ -326,6 +342,28 @@ lockext_claim_with_key(Request *request, KeyLock *key, Outcome *outcome)
 		lockext_key_give_back(key);
 	}
 	return granted;
+}
+
+/*
+ * Under KEY, with scope "transaction": grant the lock if it is known that no row speaks
+ * against it.  A snapshot that is older than the lock's last end calls for a warning,
+ * and so for a look.
+ */
+static bool
+claim_unlooked(Request *request, Outcome *outcome)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (IsolationUsesXactSnapshot() ||
+		!lockext_is_known_free(lockext_table_oid(request->fn_oid), &request->name, now))
+		return false;
+
+	if (request->waited)
+		lockext_client_must_be_there();
+	new_row(request, now, &outcome->row);
+	outcome->row.token = lockext_next_token_by_clock(now);
+	lockext_hold(&request->name, &outcome->row);
+	return true;
 }
 
 /* Does the transaction's snapshot show how the lock in the table's slot ended? */

@@ -1,6 +1,6 @@
 /*
  * seen.c
- *		Locks that tries have found held, so that the next try need not look.
+ *		Locks that tries have found held, or free, so that the next try need not look.
  *
  * In shared memory, when the library is preloaded: a table of fixed size, one entry
  * for each place, the place given by the name's hash.  An entry says that the row of a
@@ -11,9 +11,14 @@
  * change of its row is its time, which the entry carries.  An entry may also make room
  * for another lock's.
  *
- * For the case that a superuser changes the table behind our back, an entry counts
- * for one second only; then a try looks again.  So does one after the clock was set
- * back.
+ * Or the entry says that there was no row, or one of a lock that had ended.  It is
+ * written and removed in the same way, and read under KEY: then no row can have come
+ * since.  Scope "transaction", which writes no row, need not look for one.  A lock that
+ * has ended does not come to life again without a change of its row.
+ *
+ * For the case that a superuser changes the table behind our back, having disabled the
+ * triggers that keep him from it, an entry counts for seconds only; then a try looks
+ * again.  So does one after the clock was set back.
  *
  * Entries of another kind say only that a lock of this place could not be had a moment
  * ago, so that a look, which disturbs nobody, should come before KEY.  They decide
@@ -31,14 +36,18 @@
 #include "storage/spin.h"
 #include "utils/timestamp.h"
 
-/* A power of two. */
-#define PLACES 1024
+/*
+ * A power of two, of 128 bytes each.  So many because scope "transaction" is taken and
+ * given back fast, and any lock may be free.
+ */
+#define PLACES 32768
 
-/* Bytes of domain and key together; of longer names a refusal is all that is remembered. */
+/* Bytes of domain and key together; of longer names only refusals are remembered. */
 #define NAME_BYTES 88
 
-/* How long an entry counts. */
-#define VALID_US USECS_PER_SEC
+/* How long an entry counts: that of a lock that is held, and that of one that is free. */
+#define HELD_VALID_US USECS_PER_SEC
+#define FREE_VALID_US (10 * USECS_PER_SEC)
 
 typedef struct Entry
 {
@@ -88,6 +97,13 @@ place_of(const LockName *name)
 	return &places[lockext_name_hash(name) % PLACES];
 }
 
+/* Where an entry of a lock that is free goes if its place is taken. */
+static Place *
+place_beside(Place *place)
+{
+	return &places[(place - places) ^ 1];
+}
+
 /* Begin to write: nobody else does, and readers see that the entry is not to be used. */
 static void
 begin_change(Place *place)
@@ -103,6 +119,23 @@ end_change(Place *place)
 	pg_write_barrier();
 	pg_atomic_write_u32(&place->version, pg_atomic_read_u32(&place->version) + 1);
 	SpinLockRelease(&place->mutex);
+}
+
+static uint32
+begin_read(Place *place)
+{
+	uint32		version = pg_atomic_read_u32(&place->version);
+
+	pg_read_barrier();
+	return version;
+}
+
+/* Was what has been read since begin_read() one whole entry? */
+static bool
+is_unchanged(Place *place, uint32 version)
+{
+	pg_read_barrier();
+	return version % 2 == 0 && pg_atomic_read_u32(&place->version) == version;
 }
 
 static bool
@@ -122,8 +155,10 @@ is_of(const Entry *entry, Oid relid, const LockName *name)
 static bool
 is_valid(const Entry *entry, TimestampTz now)
 {
+	int64		valid_us = entry->seen == LOCKEXT_SEEN_FREE ? FREE_VALID_US : HELD_VALID_US;
+
 	return entry->seen != LOCKEXT_SEEN_NOTHING &&
-		now >= entry->seen_at && now < entry->seen_at + VALID_US &&
+		now >= entry->seen_at && now < entry->seen_at + valid_us &&
 		now < entry->expires_at;
 }
 
@@ -142,15 +177,39 @@ lockext_seen(Oid relid, const LockName *name)
 		return LOCKEXT_SEEN_REFUSED;
 
 	place = place_of(name);
-	version = pg_atomic_read_u32(&place->version);
-	pg_read_barrier();
+	version = begin_read(place);
 	if (place->entry.seen != LOCKEXT_SEEN_NOTHING &&
+		place->entry.seen != LOCKEXT_SEEN_FREE &&
 		is_valid(&place->entry, GetCurrentTimestamp()))
 		seen = place->entry.seen == LOCKEXT_SEEN_HELD && is_of(&place->entry, relid, name)
 			? LOCKEXT_SEEN_HELD : LOCKEXT_SEEN_REFUSED;
-	pg_read_barrier();
-	return version % 2 == 0 && pg_atomic_read_u32(&place->version) == version
-		? seen : LOCKEXT_SEEN_REFUSED;
+	return is_unchanged(place, version) ? seen : LOCKEXT_SEEN_REFUSED;
+}
+
+static bool
+says_free(Place *place, Oid relid, const LockName *name, TimestampTz now)
+{
+	uint32		version = begin_read(place);
+	bool		says = place->entry.seen == LOCKEXT_SEEN_FREE &&
+		is_valid(&place->entry, now) && is_of(&place->entry, relid, name);
+
+	return is_unchanged(place, version) && says;
+}
+
+/*
+ * Is it known that no row says that the lock is held?  The caller has KEY in a mode that
+ * excludes every change of the row, and has not changed it in this transaction.
+ */
+bool
+lockext_is_known_free(Oid relid, const LockName *name, TimestampTz now)
+{
+	Place	   *place;
+
+	if (places == NULL)
+		return false;
+	place = place_of(name);
+	return says_free(place, relid, name, now) ||
+		says_free(place_beside(place), relid, name, now);
 }
 
 static bool
@@ -160,9 +219,13 @@ fits(const LockName *name)
 }
 
 static void
-write_held(Entry *entry, Oid relid, const LockName *name, TimestampTz now, TimestampTz expires_at)
+write_entry(Place *place, Seen seen, Oid relid, const LockName *name,
+			TimestampTz now, TimestampTz expires_at)
 {
-	entry->seen = LOCKEXT_SEEN_HELD;
+	Entry	   *entry = &place->entry;
+
+	begin_change(place);
+	entry->seen = seen;
 	entry->dboid = MyDatabaseId;
 	entry->relid = relid;
 	entry->domain_len = VARSIZE_ANY_EXHDR(name->domain);
@@ -171,6 +234,7 @@ write_held(Entry *entry, Oid relid, const LockName *name, TimestampTz now, Times
 	entry->expires_at = expires_at;
 	memcpy(entry->name, VARDATA_ANY(name->domain), entry->domain_len);
 	memcpy(entry->name + entry->domain_len, VARDATA_ANY(name->key), entry->key_len);
+	end_change(place);
 }
 
 /*
@@ -183,20 +247,32 @@ write_held(Entry *entry, Oid relid, const LockName *name, TimestampTz now, Times
 void
 lockext_seen_held(Oid relid, const LockName *name, const LockRow *row)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	Place	   *place;
-
 	if (places == NULL)
 		return;
 	if (row->scope != LOCKEXT_SCOPE_LEASE || !fits(name))
-	{
 		lockext_seen_refused(name);
+	else
+		write_entry(place_of(name), LOCKEXT_SEEN_HELD, relid, name,
+					GetCurrentTimestamp(), row->expires_at);
+}
+
+/*
+ * There is no row, or that of a lock that has ended.  The caller has KEY as above; it
+ * is new to this transaction, so nothing of that can be undone.  The shared clock has
+ * passed all tokens that the lock ever had.
+ */
+void
+lockext_seen_free(Oid relid, const LockName *name)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Place	   *place;
+
+	if (places == NULL || !fits(name))
 		return;
-	}
 	place = place_of(name);
-	begin_change(place);
-	write_held(&place->entry, relid, name, now, row->expires_at);
-	end_change(place);
+	if (place->entry.seen >= LOCKEXT_SEEN_HELD && is_valid(&place->entry, now))
+		place = place_beside(place);
+	write_entry(place, LOCKEXT_SEEN_FREE, relid, name, now, DT_NOEND);
 }
 
 /* The lock could not be had, for whatever reason. */
@@ -210,12 +286,20 @@ lockext_seen_refused(const LockName *name)
 		return;
 	place = place_of(name);
 	begin_change(place);
-	if (!is_valid(&place->entry, now))
+	if (place->entry.seen == LOCKEXT_SEEN_FREE || !is_valid(&place->entry, now))
 	{
 		place->entry.seen = LOCKEXT_SEEN_REFUSED;
 		place->entry.seen_at = now;
 		place->entry.expires_at = DT_NOEND;
 	}
+	end_change(place);
+}
+
+static void
+empty(Place *place)
+{
+	begin_change(place);
+	place->entry.seen = LOCKEXT_SEEN_NOTHING;
 	end_change(place);
 }
 
@@ -231,9 +315,8 @@ lockext_seen_forget(const LockName *name)
 	if (places == NULL)
 		return;
 	place = place_of(name);
-	if (place->entry.seen == LOCKEXT_SEEN_NOTHING)
-		return;
-	begin_change(place);
-	place->entry.seen = LOCKEXT_SEEN_NOTHING;
-	end_change(place);
+	if (place->entry.seen != LOCKEXT_SEEN_NOTHING)
+		empty(place);
+	if (place_beside(place)->entry.seen == LOCKEXT_SEEN_FREE)
+		empty(place_beside(place));
 }

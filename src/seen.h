@@ -1,6 +1,6 @@
 /*
  * seen.h
- *		Locks that tries have found held.
+ *		Locks that tries have found held, or free.
  */
 #ifndef LOCKEXT_SEEN_H
 #define LOCKEXT_SEEN_H
@@ -14,7 +14,8 @@ typedef enum Seen
 {
 	LOCKEXT_SEEN_NOTHING,		/* it may be free */
 	LOCKEXT_SEEN_REFUSED,		/* it was not to be had a moment ago; it may be now */
-	LOCKEXT_SEEN_HELD			/* it is held, by a committed lease */
+	LOCKEXT_SEEN_HELD,			/* it is held, by a committed lease */
+	LOCKEXT_SEEN_FREE			/* no row says that it is held: counts under KEY only */
 } Seen;
 
 extern Size lockext_seen_size(void);
@@ -23,6 +24,8 @@ extern void lockext_seen_attach(void *memory, bool found);
 extern Seen lockext_seen(Oid relid, const LockName *name);
 extern void lockext_seen_held(Oid relid, const LockName *name, const LockRow *row);
 extern void lockext_seen_refused(const LockName *name);
+extern void lockext_seen_free(Oid relid, const LockName *name);
+extern bool lockext_is_known_free(Oid relid, const LockName *name, TimestampTz now);
 extern void lockext_seen_forget(const LockName *name);
 
 #endif							/* LOCKEXT_SEEN_H */

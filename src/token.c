@@ -56,6 +56,20 @@ token_floor(LockTable *table, int64 *floor)
 	return true;
 }
 
+static int64
+token_after(int64 last, TimestampTz now)
+{
+	int64		clock = lockext_shared_clock(now);	/* each call takes one */
+	int64		token = Max(last + 1, clock);
+
+	if (token >= LOCKEXT_MAX_TOKEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
+				 errmsg("no fencing token is left below 2^53"),
+				 errhint("The server's clock is set to a year after 2285.")));
+	return token;
+}
+
 /*
  * The token of a new acquisition: greater than every earlier one of this name.
  * old is the name's row, or NULL if it has none; then the greatest token ever
@@ -71,7 +85,6 @@ bool
 lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now, int64 *token)
 {
 	int64		last = 0;
-	int64		clock;
 
 	if ((old == NULL || old->damage != NULL) && !token_floor(table, &last))
 	{
@@ -81,14 +94,15 @@ lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now, int64 
 	if (old != NULL && old->token > last && old->token < LOCKEXT_MAX_TOKEN)
 		last = old->token;
 
-	clock = lockext_shared_clock(now);	/* each call takes one */
-	*token = Max(last + 1, clock);
-	if (*token >= LOCKEXT_MAX_TOKEN)
-		ereport(ERROR,
-				(errcode(ERRCODE_SEQUENCE_GENERATOR_LIMIT_EXCEEDED),
-				 errmsg("no fencing token is left below 2^53"),
-				 errhint("The server's clock is set to a year after 2285.")));
+	*token = token_after(last, now);
 	return true;
+}
+
+/* The same for a lock whose last token, and the floor, the shared clock has passed. */
+int64
+lockext_next_token_by_clock(TimestampTz now)
+{
+	return token_after(0, now);
 }
 
 /*

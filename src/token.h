@@ -11,6 +11,7 @@
 
 extern bool lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now,
 							   int64 *token);
+extern int64 lockext_next_token_by_clock(TimestampTz now);
 extern bool lockext_floor_raise(LockTable *table, int64 token);
 
 #endif							/* LOCKEXT_TOKEN_H */

@@ -174,6 +174,26 @@ is($watch->query_safe("SELECT count(*) FROM lockext_lock WHERE pid IN ($dead)"),
 	0, 'nor was one for a moment');
 nothing_left('nothing is left of them');
 
+# With scope "transaction" what such a waiter would do with the lock is what shows: of a
+# lock that is known to have no row, and of one with a row that was released.
+$watch->query_safe("CREATE TABLE got (key text)");
+$watch->query_safe("SELECT lock_release('row') FROM lock_try('row', 60)");
+@waiters = map { new_session($node) } qw(row known);
+my $holds = new_session($node, 'BEGIN');
+$holds->query_safe("SELECT lock_try('known', scope => 'transaction'); COMMIT; BEGIN")
+  for 1 .. 2;
+$holds->query_safe("SELECT lock_try('$_', scope => 'transaction')") foreach qw(row known);
+queue_up($watch, map { [ $waiters[$_], "INSERT INTO got SELECT key FROM lock_acquire('" . (qw(row known))[$_]
+	  . "', wait_ms => -1, scope => 'transaction') WHERE acquired" ] } 0 .. 1);
+kill_client($_) foreach @waiters;
+$holds->query_safe('COMMIT');
+$dead = join ', ', map { pid_of($_) } @waiters;
+ok(wait_until($watch, "NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid IN ($dead))"),
+	'scope transaction, clients killed just before their turn: their sessions end');
+is($watch->query_safe('SELECT string_agg(key, $$ $$) FROM got'), '', 'and had no turn');
+nothing_left('nothing is left of these');
+$holds->quit;
+
 #
 # The death of a holder.
 #

@@ -1,6 +1,6 @@
 # Where a row was found is known to all sessions, so that the next one needs no index,
-# until the server starts anew; and a page is tidied up when it is full, not at every
-# look.
+# until the server starts anew; so is that no row says that a lock is held.  And a page
+# is tidied up when it is full, not at every look.
 
 use strict;
 use warnings;
@@ -63,6 +63,38 @@ is(index_scans("SELECT held = false FROM lock_check('k')"), 0, 'who checks the l
 $node->restart;
 cmp_ok(index_scans($cycle), '>', 0, 'after a restart, too');
 is(index_scans($cycle), 0, 'and known again');
+
+# Scope "transaction" writes no row, so the index shows whether it looks for one.
+sub try_scope_transaction
+{
+	my ($key) = @_;
+	return "SELECT lock_try('$key', scope => 'transaction') IS NOT NULL";
+}
+
+foreach my $key ('x' x 88, 'y' x 89)
+{
+	cmp_ok(index_scans(try_scope_transaction($key)), '>', 0, 'the first one looks whether it is held');
+	cmp_ok(index_scans(try_scope_transaction($key)), length $key > 88 ? '>' : '==', 0,
+		'the next one need not, if the name is not too long');
+}
+
+# A superuser changes the table behind the back of lockext: that counts before long.
+$node->safe_psql('postgres', try_scope_transaction('k'));
+$node->safe_psql('postgres', <<'EOC');
+ALTER TABLE lockext_lock DISABLE TRIGGER ALL;
+UPDATE lockext_lock SET released_at = NULL, expires_at = clock_timestamp() + '1 h',
+	token = 1::bigint << 52 WHERE key = 'k';
+ALTER TABLE lockext_lock ENABLE ALWAYS TRIGGER lockext_refuse_write;
+ALTER TABLE lockext_lock ENABLE ALWAYS TRIGGER lockext_refuse_truncate;
+EOC
+ok($node->poll_query_until('postgres', try_scope_transaction('k'), 'f'), 'what is known is looked at again after a time');
+is($node->safe_psql('postgres', "SELECT lock_break('k')"), 't', 'held, and broken');
+is($node->safe_psql('postgres', <<'EOC'), "t\nt\nt", 'tokens rise from there, with and without a look');
+SELECT lock_try('k', scope => 'transaction') > 1::bigint << 52 AS rises, clock_timestamp() AS looked_at \gset
+SELECT :'rises';
+SELECT lock_try('k', scope => 'transaction') > (1::bigint << 52) + 1;
+SELECT clock_timestamp() < :'looked_at'::timestamptz + '10 s';
+EOC
 
 $node->safe_psql('postgres', 'CREATE EXTENSION pg_walinspect');
 my ($prunes, $cold) = cycle_often(', 60', 'k');
