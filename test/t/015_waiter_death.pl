@@ -174,24 +174,24 @@ is($watch->query_safe("SELECT count(*) FROM lockext_lock WHERE pid IN ($dead)"),
 	0, 'nor was one for a moment');
 nothing_left('nothing is left of them');
 
-# With scope "transaction" what such a waiter would do with the lock is what shows: of a
-# lock that is known to have no row, and of one with a row that was released.
-$watch->query_safe("CREATE TABLE got (key text)");
-$watch->query_safe("SELECT lock_release('row') FROM lock_try('row', 60)");
-@waiters = map { new_session($node) } qw(row known);
+# With scope "transaction" it shows in what such a waiter would do with the lock; whether
+# he looks for its row, or knows from the one before him that none says that it is held.
+$watch->query_safe('CREATE TABLE got (pid integer)');
+@waiters = map { new_session($node) } 1 .. 3;
 my $holds = new_session($node, 'BEGIN');
-$holds->query_safe("SELECT lock_try('known', scope => 'transaction'); COMMIT; BEGIN")
-  for 1 .. 2;
-$holds->query_safe("SELECT lock_try('$_', scope => 'transaction')") foreach qw(row known);
-queue_up($watch, map { [ $waiters[$_], "INSERT INTO got SELECT key FROM lock_acquire('" . (qw(row known))[$_]
-	  . "', wait_ms => -1, scope => 'transaction') WHERE acquired" ] } 0 .. 1);
-kill_client($_) foreach @waiters;
+$holds->query_safe("SELECT lock_try('late', scope => 'transaction')");
+queue_up($watch, [ $_, "INSERT INTO got SELECT pg_backend_pid() FROM lock_acquire('late', wait_ms => -1, scope => 'transaction') WHERE acquired" ])
+  foreach @waiters;
+kill_client($_) foreach @waiters[ 0, 2 ];
 $holds->query_safe('COMMIT');
-$dead = join ', ', map { pid_of($_) } @waiters;
+end_statement($waiters[1]);
+$dead = join ', ', map { pid_of($_) } @waiters[ 0, 2 ];
 ok(wait_until($watch, "NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid IN ($dead))"),
 	'scope transaction, clients killed just before their turn: their sessions end');
-is($watch->query_safe('SELECT string_agg(key, $$ $$) FROM got'), '', 'and had no turn');
+is($watch->query_safe('SELECT string_agg(pid::text, $$ $$) FROM got'),
+	pid_of($waiters[1]), 'and had no turn');
 nothing_left('nothing is left of these');
+$waiters[1]->quit;
 $holds->quit;
 
 #
