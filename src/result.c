@@ -67,9 +67,12 @@ result_desc(FunctionCallInfo fcinfo, int columns)
 	return desc;
 }
 
-/* That of a procedure, made from its INOUT arguments. */
-static TupleDesc
-call_result_desc(FunctionCallInfo fcinfo)
+/*
+ * That of a procedure, made from its INOUT arguments.  It takes some time, which a call
+ * that waits has before its turn.
+ */
+TupleDesc
+lockext_call_result_desc(FunctionCallInfo fcinfo)
 {
 	TupleDesc	desc;
 
@@ -180,16 +183,16 @@ lockext_form_result(FunctionCallInfo fcinfo, const LockName *name,
 
 /* The result row of a procedure, whose only column is a lock_result. */
 Datum
-lockext_form_call_result(FunctionCallInfo fcinfo, const LockName *name,
+lockext_form_call_result(TupleDesc desc, const LockName *name,
 						 text *calling_fn, const Outcome *outcome)
 {
-	TupleDesc	desc = call_result_desc(fcinfo);
-	TupleDesc	inner = lookup_rowtype_tupdesc_copy(TupleDescAttr(desc, 0)->atttypid, -1);
+	TupleDesc	inner = lookup_rowtype_tupdesc(TupleDescAttr(desc, 0)->atttypid, -1);
 	Datum		value;
 	bool		null = false;
 
 	lockext_must_have_columns(inner, RESULT_COLUMNS);
 	value = HeapTupleGetDatum(form_result(inner, name, calling_fn, outcome));
+	ReleaseTupleDesc(inner);
 	return HeapTupleGetDatum(heap_form_tuple(desc, &value, &null));
 }
 

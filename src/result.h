@@ -51,7 +51,8 @@ enum
 	LOCKEXT_INFO_COLUMNS
 };
 
-extern Datum lockext_form_call_result(FunctionCallInfo fcinfo, const LockName *name,
+extern TupleDesc lockext_call_result_desc(FunctionCallInfo fcinfo);
+extern Datum lockext_form_call_result(TupleDesc desc, const LockName *name,
 									  text *calling_fn, const Outcome *outcome);
 extern void lockext_must_have_columns(TupleDesc desc, int columns);
 extern Numeric lockext_seconds(int64 ms);

@@ -228,17 +228,19 @@ lockext_acquire_wait(PG_FUNCTION_ARGS)
 	Request		request;
 	Patience	patience;
 	Outcome		outcome;
+	TupleDesc	desc;
 
 	lockext_read_request(fcinfo, LOCKEXT_FORM_CALL, &request);
 	lockext_must_be_able_to_write("lock_acquire_wait()");
 	must_not_matter_to_commit(fcinfo);
+	desc = lockext_call_result_desc(fcinfo);
 
 	/* before SET LOCAL lock_timeout is over */
 	lockext_patience_begin(&patience, request.wait_ms);
 	begin_new_transaction();
 	lockext_must_be_able_to_write("lock_acquire_wait()");
 	lockext_wait_and_acquire(&request, LOCKEXT_FORM_CALL, &patience, &outcome);
-	PG_RETURN_DATUM(lockext_form_call_result(fcinfo, &request.name, request.calling_fn,
+	PG_RETURN_DATUM(lockext_form_call_result(desc, &request.name, request.calling_fn,
 											 &outcome));
 }
 
