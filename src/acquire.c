@@ -333,7 +333,8 @@ lockext_claim_with_key(Request *request, KeyLock *key, Outcome *outcome)
 		if (outcome->row_valid && !granted && key->counted)
 			lockext_seen_held(RelationGetRelid(table.rel), &request->name, &row);
 		if (granted && !writes && key->counted)
-			lockext_seen_free(RelationGetRelid(table.rel), &request->name);
+			lockext_seen_free(RelationGetRelid(table.rel), &request->name,
+							  outcome->row.acquired_at);
 		lockext_table_close(&table, granted && writes);
 	}
 	if (!granted)
@@ -352,10 +353,11 @@ lockext_claim_with_key(Request *request, KeyLock *key, Outcome *outcome)
 static bool
 claim_unlooked(Request *request, Outcome *outcome)
 {
+	Oid			relid = lockext_table_checked(request->fn_oid);
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (IsolationUsesXactSnapshot() ||
-		!lockext_is_known_free(lockext_table_oid(request->fn_oid), &request->name, now))
+	if (IsolationUsesXactSnapshot() || !OidIsValid(relid) ||
+		!lockext_seen_says_free(relid, &request->name, now))
 		return false;
 
 	if (request->waited)

@@ -16,7 +16,7 @@
  * since.  Scope "transaction", which writes no row, need not look for one.  A lock that
  * has ended does not come to life again without a change of its row.
  *
- * For the case that a superuser changes the table behind our back, having disabled the
+ * For the case that a superuser changes rows behind our back, having disabled the
  * triggers that keep him from it, an entry counts for seconds only; then a try looks
  * again.  So does one after the clock was set back.
  *
@@ -198,10 +198,10 @@ says_free(Place *place, Oid relid, const LockName *name, TimestampTz now)
 
 /*
  * Is it known that no row says that the lock is held?  The caller has KEY in a mode that
- * excludes every change of the row, and has not changed it in this transaction.
+ * excludes every change of the row.
  */
 bool
-lockext_is_known_free(Oid relid, const LockName *name, TimestampTz now)
+lockext_seen_says_free(Oid relid, const LockName *name, TimestampTz now)
 {
 	Place	   *place;
 
@@ -256,21 +256,28 @@ lockext_seen_held(Oid relid, const LockName *name, const LockRow *row)
 					GetCurrentTimestamp(), row->expires_at);
 }
 
+/* Does the entry say anything of another lock that is worth keeping? */
+static bool
+is_taken(const Entry *entry, Oid relid, const LockName *name, TimestampTz now)
+{
+	return (entry->seen == LOCKEXT_SEEN_HELD || entry->seen == LOCKEXT_SEEN_FREE) &&
+		is_valid(entry, now) && !is_of(entry, relid, name);
+}
+
 /*
- * There is no row, or that of a lock that has ended.  The caller has KEY as above; it
- * is new to this transaction, so nothing of that can be undone.  The shared clock has
- * passed all tokens that the lock ever had.
+ * There was no row at that moment, or that of a lock that had ended.  The caller has KEY
+ * as above; it is new to this transaction, so nothing of that can be undone.  The shared
+ * clock has passed all tokens that the lock ever had.
  */
 void
-lockext_seen_free(Oid relid, const LockName *name)
+lockext_seen_free(Oid relid, const LockName *name, TimestampTz now)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	Place	   *place;
 
 	if (places == NULL || !fits(name))
 		return;
 	place = place_of(name);
-	if (place->entry.seen >= LOCKEXT_SEEN_HELD && is_valid(&place->entry, now))
+	if (is_taken(&place->entry, relid, name, now))
 		place = place_beside(place);
 	write_entry(place, LOCKEXT_SEEN_FREE, relid, name, now, DT_NOEND);
 }
@@ -305,7 +312,9 @@ empty(Place *place)
 
 /*
  * The lock's row is about to be changed.  The caller has KEY, so nobody can write an
- * entry of this lock any more; others in its place go too, which does no harm.
+ * entry of this lock any more; others in its place go too, which does no harm.  One of
+ * this name and of a table that was dropped must go: somebody may still go by it, in a
+ * statement that began before.
  */
 void
 lockext_seen_forget(const LockName *name)

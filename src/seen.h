@@ -24,8 +24,8 @@ extern void lockext_seen_attach(void *memory, bool found);
 extern Seen lockext_seen(Oid relid, const LockName *name);
 extern void lockext_seen_held(Oid relid, const LockName *name, const LockRow *row);
 extern void lockext_seen_refused(const LockName *name);
-extern void lockext_seen_free(Oid relid, const LockName *name);
-extern bool lockext_is_known_free(Oid relid, const LockName *name, TimestampTz now);
+extern void lockext_seen_free(Oid relid, const LockName *name, TimestampTz now);
+extern bool lockext_seen_says_free(Oid relid, const LockName *name, TimestampTz now);
 extern void lockext_seen_forget(const LockName *name);
 
 #endif							/* LOCKEXT_SEEN_H */

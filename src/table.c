@@ -91,6 +91,21 @@ lockext_table_oid(Oid fn_oid)
 }
 
 /*
+ * The same, as if the table had just been locked; InvalidOid unless this session has
+ * found it to be as expected since it was last altered.  For what is known of its rows
+ * without opening it.
+ */
+Oid
+lockext_table_checked(Oid fn_oid)
+{
+	Oid			relid;
+
+	AcceptInvalidationMessages();
+	relid = lockext_table_oid(fn_oid);
+	return relid == checked_relid ? relid : InvalidOid;
+}
+
+/*
  * Lock the table, for the current subtransaction.  False if that cannot be had
  * at once and wait is false.
  */

@@ -28,6 +28,7 @@ typedef struct LockTable
 extern void lockext_table_init(void);
 extern Oid	lockext_table_in_schema(Oid nspoid, bool missing_ok);
 extern Oid	lockext_table_oid(Oid fn_oid);
+extern Oid	lockext_table_checked(Oid fn_oid);
 extern bool lockext_table_open(LockTable *table, Oid fn_oid, LOCKMODE mode, bool wait);
 extern bool lockext_table_open_relid(LockTable *table, Oid relid, LOCKMODE mode, bool wait);
 extern void lockext_table_refused(LockTable *table, Oid relid, LOCKMODE mode);

@@ -98,7 +98,7 @@ lockext_next_token(LockTable *table, const LockRow *old, TimestampTz now, int64 
 	return true;
 }
 
-/* The same for a lock whose last token, and the floor, the shared clock has passed. */
+/* The same for a lock all of whose tokens the shared clock has passed. */
 int64
 lockext_next_token_by_clock(TimestampTz now)
 {

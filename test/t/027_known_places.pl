@@ -64,11 +64,12 @@ $node->restart;
 cmp_ok(index_scans($cycle), '>', 0, 'after a restart, too');
 is(index_scans($cycle), 0, 'and known again');
 
-# Scope "transaction" writes no row, so the index shows whether it looks for one.
+# Scope "transaction" writes no row, so the index shows whether it looks for one.  By
+# lock_check() the session knows that the lock table is as it should be.
 sub try_scope_transaction
 {
 	my ($key) = @_;
-	return "SELECT lock_try('$key', scope => 'transaction') IS NOT NULL";
+	return "SELECT lock_try('$key', scope => 'transaction') IS NOT NULL FROM lock_check('k')";
 }
 
 foreach my $key ('x' x 88, 'y' x 89)
@@ -77,6 +78,17 @@ foreach my $key ('x' x 88, 'y' x 89)
 	cmp_ok(index_scans(try_scope_transaction($key)), length $key > 88 ? '>' : '==', 0,
 		'the next one need not, if the name is not too long');
 }
+
+# Nor does it need the table.
+my $session = new_session($node);
+my $other = new_session($node);
+my $try = "SELECT lock_try('never', scope => 'transaction') IS NOT NULL";
+is($session->query_safe($try), 't', 'a lock is free');
+$other->query_safe('BEGIN; LOCK TABLE lockext_lock');
+is($session->query_safe($try), 't', 'known to be free while the table is locked');
+is($session->query_safe($try =~ s/never/other/r), 'f', 'one that is not known to be is not to be had then');
+$other->query_safe('COMMIT');
+$other->quit;
 
 # A superuser changes the table behind the back of lockext: that counts before long.
 $node->safe_psql('postgres', try_scope_transaction('k'));
@@ -87,7 +99,8 @@ UPDATE lockext_lock SET released_at = NULL, expires_at = clock_timestamp() + '1 
 ALTER TABLE lockext_lock ENABLE ALWAYS TRIGGER lockext_refuse_write;
 ALTER TABLE lockext_lock ENABLE ALWAYS TRIGGER lockext_refuse_truncate;
 EOC
-ok($node->poll_query_until('postgres', try_scope_transaction('k'), 'f'), 'what is known is looked at again after a time');
+is($node->safe_psql('postgres', try_scope_transaction('k')), 't', 'what is known is not looked at');
+ok($node->poll_query_until('postgres', try_scope_transaction('k'), 'f'), 'but again after a time');
 is($node->safe_psql('postgres', "SELECT lock_break('k')"), 't', 'held, and broken');
 is($node->safe_psql('postgres', <<'EOC'), "t\nt\nt", 'tokens rise from there, with and without a look');
 SELECT lock_try('k', scope => 'transaction') > 1::bigint << 52 AS rises, clock_timestamp() AS looked_at \gset
@@ -121,6 +134,14 @@ my $data = 'x' x 900;
 ($prunes, $cold) = cycle_often(", 60, data => '{\"d\": \"$data\"}'", qw(k57 k58 k59 k60));
 cmp_ok($cold, '<=', 4, 'such a row moves once at most');
 is_table_sound($node, 'the table is sound');
+
+# Somebody alters the table while a session knows of a lock that it is free.
+is($session->query_safe("BEGIN; $try; SAVEPOINT s"), 't', 'free');
+$session->query_safe("SELECT lock_release('never')");
+$node->safe_psql('postgres', 'ALTER TABLE lockext_lock ADD COLUMN more integer');
+begin_statement($session, $try);
+like((end_statement($session))[1], qr/ERROR:  42809: .*was altered/, 'nothing is known of an altered table');
+$session->quit;
 $node->stop;
 
 done_testing();
