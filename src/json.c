@@ -13,6 +13,7 @@
 #include "rules.h"
 
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
@@ -270,15 +271,26 @@ lockext_json_bool(JsonbParseState **state, const char *member, bool b)
 	push_value(state, member, &value);
 }
 
+/* A number of that many digits at least, and what comes after it. */
+static char *
+put_digits(char *to, int n, int digits, char then)
+{
+	to = pg_ultostr_zeropad(to, n, digits);
+	*to++ = then;
+	return to;
+}
+
 /*
  * ISO 8601 in UTC with milliseconds, whatever DateStyle and TimeZone say; no end is
- * null.
+ * null.  Without printf(), as a refusal shows two.
  */
 void
 lockext_json_timestamp(JsonbParseState **state, const char *member, TimestampTz t)
 {
 	struct pg_tm tm;
 	fsec_t		fsec;
+	char	   *iso;
+	char	   *end;
 
 	if (t == DT_NOEND)
 	{
@@ -289,10 +301,17 @@ lockext_json_timestamp(JsonbParseState **state, const char *member, TimestampTz 
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("timestamp out of range")));
-	lockext_json_string(state, member,
-						psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%03dZ",
-								 tm.tm_year, tm.tm_mon, tm.tm_mday,
-								 tm.tm_hour, tm.tm_min, tm.tm_sec, (int) (fsec / 1000)));
+	iso = end = palloc(MAXDATELEN + 1);
+	if (tm.tm_year < 0)
+		*end++ = '-';
+	end = put_digits(end, abs(tm.tm_year), 4, '-');
+	end = put_digits(end, tm.tm_mon, 2, '-');
+	end = put_digits(end, tm.tm_mday, 2, 'T');
+	end = put_digits(end, tm.tm_hour, 2, ':');
+	end = put_digits(end, tm.tm_min, 2, ':');
+	end = put_digits(end, tm.tm_sec, 2, '.');
+	end = put_digits(end, fsec / 1000, 3, 'Z');
+	push_string(state, member, iso, end - iso);
 }
 
 void
