@@ -14,7 +14,9 @@ extern void lockext_chains_init(void);
 extern Size lockext_chains_size(void);
 extern void lockext_chains_attach(void *memory, bool found);
 
-extern bool lockext_chain_recall(Oid relid, const LockName *name, ItemPointer root);
-extern void lockext_chain_remember(Oid relid, const LockName *name, ItemPointer root);
+extern bool lockext_chain_recall(Oid relid, const LockName *name,
+								 ItemPointer root, ItemPointer newest);
+extern void lockext_chain_remember(Oid relid, const LockName *name,
+								   const ItemPointerData *root, const ItemPointerData *newest);
 
 #endif							/* LOCKEXT_CHAINS_H */

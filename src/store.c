@@ -212,17 +212,49 @@ block_exists(Relation rel, BlockNumber block)
 		block < RelationGetNumberOfBlocks(rel);
 }
 
-/* The version of a HOT chain that is visible under SnapshotSelf. */
+/* The version of that place, if it is visible under SnapshotSelf.  The page is locked. */
 static bool
-search_chain(Relation rel, Buffer buffer, const ItemPointerData *root, HeapTuple tuple)
+fetch_version(Relation rel, Buffer buffer, const ItemPointerData *tid, HeapTuple tuple)
+{
+	Page		page = BufferGetPage(buffer);
+	OffsetNumber offset = ItemPointerGetOffsetNumber(tid);
+	ItemId		item;
+
+	if (offset > PageGetMaxOffsetNumber(page))
+		return false;
+	item = PageGetItemId(page, offset);
+	if (!ItemIdIsNormal(item))
+		return false;
+	tuple->t_data = (HeapTupleHeader) PageGetItem(page, item);
+	tuple->t_len = ItemIdGetLength(item);
+	tuple->t_tableOid = RelationGetRelid(rel);
+	tuple->t_self = *tid;
+	return HeapTupleSatisfiesVisibility(tuple, SnapshotSelf, buffer);
+}
+
+/*
+ * The version of a HOT chain that is visible under SnapshotSelf: the one that was the
+ * newest, or else any, from the root on.
+ */
+static bool
+search_chain(Relation rel, Buffer buffer, const ItemPointerData *root,
+			 const ItemPointerData *newest, HeapTuple tuple)
 {
 	ItemPointerData tid = *root;
 	bool		found;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	found = heap_hot_search_buffer(&tid, rel, buffer, SnapshotSelf, tuple, NULL, true);
+	found = fetch_version(rel, buffer, newest, tuple) ||
+		heap_hot_search_buffer(&tid, rel, buffer, SnapshotSelf, tuple, NULL, true);
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	return found;
+}
+
+/* What is in the table's slot is the name's row: remember where. */
+static void
+remember_place(LockTable *table, const LockName *name)
+{
+	lockext_chain_remember(RelationGetRelid(table->rel), name, &table->root, &table->slot->tts_tid);
 }
 
 /*
@@ -250,21 +282,21 @@ look_where_it_was(LockTable *table, const LockName *name, LockRow *row)
 {
 	Relation	rel = table->rel;
 	HeapTuple	tuple = &((BufferHeapTupleTableSlot *) table->slot)->base.tupdata;
-	ItemPointerData root;
+	ItemPointerData newest;
 	Buffer		buffer;
 	bool		found;
 
-	if (!lockext_chain_recall(RelationGetRelid(rel), name, &root) ||
-		!block_exists(rel, ItemPointerGetBlockNumber(&root)))
+	if (!lockext_chain_recall(RelationGetRelid(rel), name, &table->root, &newest) ||
+		!block_exists(rel, ItemPointerGetBlockNumber(&newest)))
 		return false;
 
 	ExecClearTuple(table->slot);
-	buffer = ReadBuffer(rel, ItemPointerGetBlockNumber(&root));
-	found = search_chain(rel, buffer, &root, tuple);
+	buffer = ReadBuffer(rel, ItemPointerGetBlockNumber(&newest));
+	found = search_chain(rel, buffer, &table->root, &newest, tuple);
 	if (found && table->mode == RowExclusiveLock && is_room_scarce(buffer, tuple->t_len))
 	{
 		heap_page_prune_opt(rel, buffer);
-		found = search_chain(rel, buffer, &root, tuple);
+		found = search_chain(rel, buffer, &table->root, &newest, tuple);
 	}
 	if (!found)
 	{
@@ -272,7 +304,11 @@ look_where_it_was(LockTable *table, const LockName *name, LockRow *row)
 		return false;
 	}
 	ExecStorePinnedBufferHeapTuple(tuple, table->slot, buffer);
-	return slot_is_of(table, name, row);
+	if (!slot_is_of(table, name, row))
+		return false;
+	if (!ItemPointerEquals(&table->slot->tts_tid, &newest))
+		remember_place(table, name);
+	return true;
 }
 
 /* As index_getnext_slot(); and tells what the index entry points to. */
@@ -305,7 +341,6 @@ scan_name(LockTable *table, Relation index, const LockName *name,
 {
 	ScanKeyData keys[2];
 	IndexScanDesc scan;
-	ItemPointerData root;
 	bool		found = false;
 
 	ScanKeyEntryInitialize(&keys[0], 0, 1, BTEqualStrategyNumber, InvalidOid,
@@ -315,7 +350,7 @@ scan_name(LockTable *table, Relation index, const LockName *name,
 
 	scan = compat_index_beginscan(table->rel, index, snapshot, 2);
 	index_rescan(scan, keys, 2, NULL, 0);
-	while (!found && next_version(scan, table->slot, &root))
+	while (!found && next_version(scan, table->slot, &table->root))
 	{
 		if (mvcc != NULL &&
 			!table_tuple_satisfies_snapshot(table->rel, table->slot, mvcc))
@@ -326,7 +361,7 @@ scan_name(LockTable *table, Relation index, const LockName *name,
 	}
 	index_endscan(scan);
 	if (found)
-		lockext_chain_remember(RelationGetRelid(table->rel), name, &root);
+		remember_place(table, name);
 	return found;
 }
 
@@ -657,9 +692,13 @@ lockext_row_write(LockTable *table, const LockRow *old, LockRow *new)
 	if (!has_snapshot)
 		PopActiveSnapshot();
 
-	/* the first of a new chain */
-	if (done && !HeapTupleIsHeapOnly(ExecFetchSlotHeapTuple(slot, false, NULL)))
-		lockext_chain_remember(RelationGetRelid(table->rel), &name, &slot->tts_tid);
+	if (done)
+	{
+		bool		first = !HeapTupleIsHeapOnly(ExecFetchSlotHeapTuple(slot, false, NULL));
+
+		lockext_chain_remember(RelationGetRelid(table->rel), &name,
+							   first ? &slot->tts_tid : &table->root, &slot->tts_tid);
+	}
 	ExecDropSingleTupleTableSlot(slot);
 
 	/* so that this transaction can change the row again */

@@ -9,6 +9,7 @@
 
 #include "executor/tuptable.h"
 #include "nodes/pg_list.h"
+#include "storage/itemptr.h"
 #include "storage/lock.h"
 #include "utils/rel.h"
 
@@ -20,7 +21,8 @@ typedef struct LockTable
 	bool		wait;			/* may locks on it and its indexes be waited for? */
 	List	   *indexes;		/* those locked with the table */
 	LOCKMODE	index_mode;		/* lock on the index in use; NoLock: locked with the table */
-	TupleTableSlot *slot;		/* the row last found */
+	TupleTableSlot *slot;		/* the row last found, */
+	ItemPointerData root;		/* and the root of its HOT chain */
 	LOCKTAG		refused;		/* the lock that could not be had, */
 	LOCKMODE	refused_mode;	/* in this mode */
 } LockTable;

@@ -59,6 +59,8 @@ EOC
 cmp_ok(index_scans($cycle), '>', 0, 'the first one looks for the row in the index');
 is(index_scans($cycle), 0, 'who comes next knows where it is');
 is(index_scans("SELECT held = false FROM lock_check('k')"), 0, 'who checks the lock, too');
+$node->safe_psql('postgres', "BEGIN; SELECT lock_try('k', 60), lock_release('k'); ROLLBACK");
+is(index_scans($cycle), 0, 'also after a rollback');
 
 $node->restart;
 cmp_ok(index_scans($cycle), '>', 0, 'after a restart, too');
