@@ -24,7 +24,7 @@
 #include "miscadmin.h"
 #include "port/atomics.h"
 
-/* How many are kept in shared memory (512 kB) and by a process.  Powers of two, 2^16 at most. */
+/* How many are kept in shared memory (512 kB) and by a process.  Powers of two, 2^22 at most. */
 #define SHARED_CHAINS 65536
 #define OWN_CHAINS 256
 

@@ -51,7 +51,6 @@
 
 typedef struct Entry
 {
-	Seen		seen;			/* LOCKEXT_SEEN_NOTHING: empty */
 	Oid			dboid;
 	Oid			relid;			/* of the lock table */
 	uint16		domain_len;
@@ -70,10 +69,16 @@ typedef struct Place
 
 static Place *places = NULL;
 
+/*
+ * What each place says, a byte of Seen; LOCKEXT_SEEN_NOTHING: it is empty.  Part of the
+ * entry, but apart from it, so that finding nothing touches little memory.
+ */
+static volatile uint8 *kinds = NULL;
+
 Size
 lockext_seen_size(void)
 {
-	return PLACES * sizeof(Place);
+	return PLACES * (sizeof(Place) + sizeof(uint8));
 }
 
 /* At the start of the server, and in each process where those don't inherit memory. */
@@ -81,9 +86,10 @@ void
 lockext_seen_attach(void *memory, bool found)
 {
 	places = memory;
+	kinds = (uint8 *) (places + PLACES);
 	if (found)
 		return;
-	memset(places, 0, lockext_seen_size());
+	memset(memory, 0, lockext_seen_size());
 	for (int i = 0; i < PLACES; i++)
 	{
 		pg_atomic_init_u32(&places[i].version, 0);
@@ -102,6 +108,12 @@ static Place *
 place_beside(Place *place)
 {
 	return &places[(place - places) ^ 1];
+}
+
+static volatile uint8 *
+kind_of(const Place *place)
+{
+	return &kinds[place - places];
 }
 
 /* Begin to write: nobody else does, and readers see that the entry is not to be used. */
@@ -153,11 +165,13 @@ is_of(const Entry *entry, Oid relid, const LockName *name)
 
 /* Does the entry count at this moment? */
 static bool
-is_valid(const Entry *entry, TimestampTz now)
+is_valid(const Place *place, TimestampTz now)
 {
-	int64		valid_us = entry->seen == LOCKEXT_SEEN_FREE ? FREE_VALID_US : HELD_VALID_US;
+	const Entry *entry = &place->entry;
+	Seen		seen = *kind_of(place);
+	int64		valid_us = seen == LOCKEXT_SEEN_FREE ? FREE_VALID_US : HELD_VALID_US;
 
-	return entry->seen != LOCKEXT_SEEN_NOTHING &&
+	return seen != LOCKEXT_SEEN_NOTHING &&
 		now >= entry->seen_at && now < entry->seen_at + valid_us &&
 		now < entry->expires_at;
 }
@@ -177,11 +191,11 @@ lockext_seen(Oid relid, const LockName *name)
 		return LOCKEXT_SEEN_REFUSED;
 
 	place = place_of(name);
+	if (*kind_of(place) == LOCKEXT_SEEN_NOTHING || *kind_of(place) == LOCKEXT_SEEN_FREE)
+		return LOCKEXT_SEEN_NOTHING;
 	version = begin_read(place);
-	if (place->entry.seen != LOCKEXT_SEEN_NOTHING &&
-		place->entry.seen != LOCKEXT_SEEN_FREE &&
-		is_valid(&place->entry, GetCurrentTimestamp()))
-		seen = place->entry.seen == LOCKEXT_SEEN_HELD && is_of(&place->entry, relid, name)
+	if (is_valid(place, GetCurrentTimestamp()))
+		seen = *kind_of(place) == LOCKEXT_SEEN_HELD && is_of(&place->entry, relid, name)
 			? LOCKEXT_SEEN_HELD : LOCKEXT_SEEN_REFUSED;
 	return is_unchanged(place, version) ? seen : LOCKEXT_SEEN_REFUSED;
 }
@@ -189,10 +203,14 @@ lockext_seen(Oid relid, const LockName *name)
 static bool
 says_free(Place *place, Oid relid, const LockName *name, TimestampTz now)
 {
-	uint32		version = begin_read(place);
-	bool		says = place->entry.seen == LOCKEXT_SEEN_FREE &&
-		is_valid(&place->entry, now) && is_of(&place->entry, relid, name);
+	uint32		version;
+	bool		says;
 
+	if (*kind_of(place) != LOCKEXT_SEEN_FREE)
+		return false;
+	version = begin_read(place);
+	says = *kind_of(place) == LOCKEXT_SEEN_FREE &&
+		is_valid(place, now) && is_of(&place->entry, relid, name);
 	return is_unchanged(place, version) && says;
 }
 
@@ -225,7 +243,7 @@ write_entry(Place *place, Seen seen, Oid relid, const LockName *name,
 	Entry	   *entry = &place->entry;
 
 	begin_change(place);
-	entry->seen = seen;
+	*kind_of(place) = seen;
 	entry->dboid = MyDatabaseId;
 	entry->relid = relid;
 	entry->domain_len = VARSIZE_ANY_EXHDR(name->domain);
@@ -258,10 +276,12 @@ lockext_seen_held(Oid relid, const LockName *name, const LockRow *row)
 
 /* Does the entry say anything of another lock that is worth keeping? */
 static bool
-is_taken(const Entry *entry, Oid relid, const LockName *name, TimestampTz now)
+is_taken(const Place *place, Oid relid, const LockName *name, TimestampTz now)
 {
-	return (entry->seen == LOCKEXT_SEEN_HELD || entry->seen == LOCKEXT_SEEN_FREE) &&
-		is_valid(entry, now) && !is_of(entry, relid, name);
+	Seen		seen = *kind_of(place);
+
+	return (seen == LOCKEXT_SEEN_HELD || seen == LOCKEXT_SEEN_FREE) &&
+		is_valid(place, now) && !is_of(&place->entry, relid, name);
 }
 
 /*
@@ -277,7 +297,7 @@ lockext_seen_free(Oid relid, const LockName *name, TimestampTz now)
 	if (places == NULL || !fits(name))
 		return;
 	place = place_of(name);
-	if (is_taken(&place->entry, relid, name, now))
+	if (is_taken(place, relid, name, now))
 		place = place_beside(place);
 	write_entry(place, LOCKEXT_SEEN_FREE, relid, name, now, DT_NOEND);
 }
@@ -293,9 +313,9 @@ lockext_seen_refused(const LockName *name)
 		return;
 	place = place_of(name);
 	begin_change(place);
-	if (place->entry.seen == LOCKEXT_SEEN_FREE || !is_valid(&place->entry, now))
+	if (*kind_of(place) == LOCKEXT_SEEN_FREE || !is_valid(place, now))
 	{
-		place->entry.seen = LOCKEXT_SEEN_REFUSED;
+		*kind_of(place) = LOCKEXT_SEEN_REFUSED;
 		place->entry.seen_at = now;
 		place->entry.expires_at = DT_NOEND;
 	}
@@ -306,7 +326,7 @@ static void
 empty(Place *place)
 {
 	begin_change(place);
-	place->entry.seen = LOCKEXT_SEEN_NOTHING;
+	*kind_of(place) = LOCKEXT_SEEN_NOTHING;
 	end_change(place);
 }
 
@@ -324,8 +344,9 @@ lockext_seen_forget(const LockName *name)
 	if (places == NULL)
 		return;
 	place = place_of(name);
-	if (place->entry.seen != LOCKEXT_SEEN_NOTHING)
+	if (*kind_of(place) != LOCKEXT_SEEN_NOTHING)
 		empty(place);
-	if (place_beside(place)->entry.seen == LOCKEXT_SEEN_FREE)
-		empty(place_beside(place));
+	place = place_beside(place);
+	if (*kind_of(place) == LOCKEXT_SEEN_FREE)
+		empty(place);
 }

@@ -232,20 +232,17 @@ fetch_version(Relation rel, Buffer buffer, const ItemPointerData *tid, HeapTuple
 	return HeapTupleSatisfiesVisibility(tuple, SnapshotSelf, buffer);
 }
 
-/*
- * The version of a HOT chain that is visible under SnapshotSelf: the one that was the
- * newest, or else any, from the root on.
- */
+/* What is visible of the place under SnapshotSelf: that very version, or one of the chain. */
 static bool
-search_chain(Relation rel, Buffer buffer, const ItemPointerData *root,
-			 const ItemPointerData *newest, HeapTuple tuple)
+search_place(Relation rel, Buffer buffer, const ItemPointerData *place, bool chain,
+			 HeapTuple tuple)
 {
-	ItemPointerData tid = *root;
+	ItemPointerData tid = *place;
 	bool		found;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
-	found = fetch_version(rel, buffer, newest, tuple) ||
-		heap_hot_search_buffer(&tid, rel, buffer, SnapshotSelf, tuple, NULL, true);
+	found = chain ? heap_hot_search_buffer(&tid, rel, buffer, SnapshotSelf, tuple, NULL, true)
+		: fetch_version(rel, buffer, &tid, tuple);
 	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
 	return found;
 }
@@ -271,32 +268,28 @@ is_room_scarce(Buffer buffer, Size len)
 }
 
 /*
- * The name's row, visible under SnapshotSelf, goes into the table's slot, if it is where
- * it was last found.  The table may have been rewritten since.
+ * The name's row, visible under SnapshotSelf, goes into the table's slot, if it is in that
+ * place.
  *
  * Dead versions are pruned away when room gets scarce, many at once: an index scan would
  * do so as soon as the fillfactor's reserve is touched, a few at a time.
  */
 static bool
-look_where_it_was(LockTable *table, const LockName *name, LockRow *row)
+look_at_place(LockTable *table, const LockName *name, const ItemPointerData *place, bool chain,
+			  LockRow *row)
 {
 	Relation	rel = table->rel;
 	HeapTuple	tuple = &((BufferHeapTupleTableSlot *) table->slot)->base.tupdata;
-	ItemPointerData newest;
 	Buffer		buffer;
 	bool		found;
 
-	if (!lockext_chain_recall(RelationGetRelid(rel), name, &table->root, &newest) ||
-		!block_exists(rel, ItemPointerGetBlockNumber(&newest)))
-		return false;
-
 	ExecClearTuple(table->slot);
-	buffer = ReadBuffer(rel, ItemPointerGetBlockNumber(&newest));
-	found = search_chain(rel, buffer, &table->root, &newest, tuple);
+	buffer = ReadBuffer(rel, ItemPointerGetBlockNumber(place));
+	found = search_place(rel, buffer, place, chain, tuple);
 	if (found && table->mode == RowExclusiveLock && is_room_scarce(buffer, tuple->t_len))
 	{
 		heap_page_prune_opt(rel, buffer);
-		found = search_chain(rel, buffer, &table->root, &newest, tuple);
+		found = search_place(rel, buffer, place, chain, tuple);
 	}
 	if (!found)
 	{
@@ -304,9 +297,28 @@ look_where_it_was(LockTable *table, const LockName *name, LockRow *row)
 		return false;
 	}
 	ExecStorePinnedBufferHeapTuple(tuple, table->slot, buffer);
-	if (!slot_is_of(table, name, row))
+	return slot_is_of(table, name, row);
+}
+
+/*
+ * The same if it is where it was last found: the version that was the newest then, or
+ * else any of its HOT chain.  The table may have been rewritten since.
+ */
+static bool
+look_where_it_was(LockTable *table, const LockName *name, LockRow *row)
+{
+	ItemPointerData newest;
+
+	if (!lockext_chain_recall(RelationGetRelid(table->rel), name, &table->root, &newest) ||
+		!block_exists(table->rel, ItemPointerGetBlockNumber(&newest)))
 		return false;
-	if (!ItemPointerEquals(&table->slot->tts_tid, &newest))
+	if (look_at_place(table, name, &newest, false, row))
+		return true;
+	if (!look_at_place(table, name, &table->root, true, row))
+		return false;
+
+	/* without KEY, what is found may be about to be replaced by what is remembered */
+	if (table->mode == RowExclusiveLock)
 		remember_place(table, name);
 	return true;
 }
@@ -665,7 +677,7 @@ forget_seen(const LockRow *row, LockName *name)
 }
 
 /*
- * Write a row: over old, which must be what the table's slot holds, or as a
+ * Write a row: over old, which must be what the last look found, or as a
  * new one if old is NULL.  The caller holds KEY and a RowExclusiveLock on the
  * table, which it keeps to the end of the transaction.
  *

@@ -22,7 +22,7 @@ typedef struct LockTable
 	List	   *indexes;		/* those locked with the table */
 	LOCKMODE	index_mode;		/* lock on the index in use; NoLock: locked with the table */
 	TupleTableSlot *slot;		/* the row last found, */
-	ItemPointerData root;		/* and the root of its HOT chain */
+	ItemPointerData root;		/* and, after a look, what is thought to be its chain's root */
 	LOCKTAG		refused;		/* the lock that could not be had, */
 	LOCKMODE	refused_mode;	/* in this mode */
 } LockTable;

@@ -137,6 +137,14 @@ my $data = 'x' x 900;
 cmp_ok($cold, '<=', 4, 'such a row moves once at most');
 is_table_sound($node, 'the table is sound');
 
+# The newest version was undone, and its place is another row's by now.
+my $cycle40 = $cycle =~ s/'k'/'k40'/gr;
+$node->safe_psql('postgres', $cycle40);
+$node->safe_psql('postgres', "BEGIN; SELECT lock_try('k40', 60); ROLLBACK");
+$node->safe_psql('postgres', 'VACUUM lockext_lock');
+$node->safe_psql('postgres', "SELECT count(lock_try('more' || i, 60)) FROM generate_series(1, 60) i");
+is(index_scans($cycle40), 0, 'there are the older ones');
+
 # Somebody alters the table while a session knows of a lock that it is free.
 is($session->query_safe("BEGIN; $try; SAVEPOINT s"), 't', 'free');
 $session->query_safe("SELECT lock_release('never')");
