@@ -7,7 +7,7 @@
  * have been refused of late (see seen.c), there is a look without any lock of ours
  * first: most refusals end there, with no transaction ID, no WAL and no
  * lock-manager traffic beyond the table's fast-path locks; or even before, if the
- * lock is known to be held and it does not matter by whom.  With scope "transaction"
+ * lock is known to be held, and it is known by whom or does not matter.  With scope "transaction"
  * no row is looked at if it is known that none says "held".  Nothing on the way
  * waits for another transaction; what cannot be had at once makes the answer
  * "busy".
@@ -20,6 +20,7 @@
 #include "args.h"
 #include "caller.h"
 #include "own.h"
+#include "refused.h"
 #include "seen.h"
 #include "shared.h"
 #include "store.h"
@@ -41,7 +42,8 @@ PG_FUNCTION_INFO_V1(lockext_acquire);
 PG_FUNCTION_INFO_V1(lockext_try);
 
 static bool look_first(Request *request, Outcome *outcome);
-static Seen what_is_seen(const Request *request);
+static Seen what_is_seen(const Request *request, SeenEntry *entry);
+static bool try_knowing(Request *request, Outcome *outcome);
 static bool try_acquire(Request *request, Seen seen, Outcome *outcome);
 static bool no_queue(const LockName *name, Outcome *outcome);
 static bool claim(Request *request, Outcome *outcome);
@@ -102,13 +104,14 @@ lockext_try(PG_FUNCTION_ARGS)
 	Request		request = {.fn_oid = fcinfo->flinfo->fn_oid};
 	Outcome		outcome;
 	Seen		seen;
+	SeenEntry	entry;
 
 	lockext_arg_name(fcinfo, 0, 3, 4, &request.name);
 	request.scope = lockext_arg_scope(fcinfo, 2);
 	request.timeout_ms = lockext_arg_timeout(fcinfo, 1, request.scope);
 	must_be_able_to(&request, "lock_try()");
 
-	seen = what_is_seen(&request);
+	seen = what_is_seen(&request, &entry);
 	if (seen == LOCKEXT_SEEN_HELD || !try_acquire(&request, seen, &outcome))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(outcome.row.token);
@@ -125,15 +128,15 @@ lockext_acquire_now(Request *request, const char *function, Outcome *outcome)
 
 	must_be_able_to(request, function);
 	if (request->wait_ms == 0)
-		return lockext_try_acquire(request, outcome);
+		return try_knowing(request, outcome);
 	lockext_patience_begin(&patience, request->wait_ms);
 	return lockext_wait_and_acquire(request, LOCKEXT_FORM_STATEMENT, &patience, outcome);
 }
 
 static Seen
-what_is_seen(const Request *request)
+what_is_seen(const Request *request, SeenEntry *entry)
 {
-	return lockext_seen(lockext_table_oid(request->fn_oid), &request->name);
+	return lockext_seen(lockext_table_oid(request->fn_oid), &request->name, entry);
 }
 
 /*
@@ -144,7 +147,25 @@ what_is_seen(const Request *request)
 bool
 lockext_try_acquire(Request *request, Outcome *outcome)
 {
-	return try_acquire(request, what_is_seen(request), outcome);
+	SeenEntry	entry;
+
+	return try_acquire(request, what_is_seen(request, &entry), outcome);
+}
+
+/* The same, without a look if this session knows who holds the lock, and still does. */
+static bool
+try_knowing(Request *request, Outcome *outcome)
+{
+	SeenEntry	entry;
+	Seen		seen = what_is_seen(request, &entry);
+	bool		granted;
+
+	if (seen == LOCKEXT_SEEN_HELD && lockext_refused_before(&entry, outcome))
+		return false;
+	granted = try_acquire(request, seen, outcome);
+	if (seen == LOCKEXT_SEEN_HELD && outcome->row_valid)
+		lockext_refused_remember(&entry, outcome);
+	return granted;
 }
 
 static bool

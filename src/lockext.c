@@ -12,6 +12,7 @@
 #include "guard.h"
 #include "guards.h"
 #include "own.h"
+#include "refused.h"
 #include "settings.h"
 #include "shared.h"
 #include "table.h"
@@ -48,6 +49,7 @@ _PG_init(void)
 	lockext_table_init();
 	lockext_xact_init();
 	lockext_own_init();
+	lockext_refused_init();
 	lockext_waiters_init();
 	lockext_wait_init();
 	lockext_guard_init();

@@ -317,6 +317,8 @@ holder_of_blocker(const Blocker *blocker)
 Jsonb *
 lockext_holder(const Outcome *outcome)
 {
+	if (outcome->holder != NULL)
+		return outcome->holder;
 	if (outcome->row_valid)
 		return holder_of_row(&outcome->row);
 	return outcome->blocker.found ? holder_of_blocker(&outcome->blocker) : NULL;

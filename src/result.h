@@ -19,6 +19,7 @@ typedef struct Outcome
 	const char *reason;			/* NULL: acquired; else held, busy or lost */
 	LockRow		row;			/* acquired: ours; held: the holder's */
 	bool		row_valid;		/* row says who stands in the way */
+	Jsonb	   *holder;			/* the same as jsonb, if that is there already; or NULL */
 	Blocker		blocker;		/* busy: whose transaction does */
 	LOCKTAG		in_the_way;		/* busy: the lock that could not be had, */
 	LOCKMODE	mode;			/* in this mode; NoLock: none of PostgreSQL's */

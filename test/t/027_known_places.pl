@@ -1,5 +1,6 @@
 # Where a row was found is known to all sessions, so that the next one needs no index,
-# until the server starts anew; so is that no row says that a lock is held.  And a page
+# until the server starts anew; so is that no row says that a lock is held; and a session
+# knows who refused it a lock.  And a page
 # is tidied up when it is full, not at every look.
 
 use strict;
@@ -144,6 +145,36 @@ $node->safe_psql('postgres', "BEGIN; SELECT lock_try('k40', 60); ROLLBACK");
 $node->safe_psql('postgres', 'VACUUM lockext_lock');
 $node->safe_psql('postgres', "SELECT count(lock_try('more' || i, 60)) FROM generate_series(1, 60) i");
 is(index_scans($cycle40), 0, 'there are the older ones');
+
+# Who is refused a lock again does not look who holds it.
+my $pages_read = "SELECT heap_blks_hit FROM pg_statio_user_tables WHERE relname = 'lockext_lock'";
+$node->safe_psql('postgres', "SELECT lock_try('held', 600)");
+my $read_before = $node->safe_psql('postgres', $pages_read);
+is($node->safe_psql('postgres', <<'EOC'), "1000\n", 'a thousand refusals, each with its holder');
+SELECT count((lock_acquire('held')).holder->>'pid') FROM generate_series(1, 1000);
+SELECT pg_stat_force_next_flush();
+EOC
+cmp_ok($node->safe_psql('postgres', $pages_read) - $read_before, '<', 300, 'and few looks');
+
+# What is remembered of the holder who refuses takes the place of what was before.
+my $grown = $session->query_safe(<<'EOC');
+SELECT lock_try('refused', 60) IS NOT NULL;
+CREATE TEMP TABLE used AS SELECT 0::bigint AS bytes WITH NO DATA;
+CREATE PROCEDURE be_refused(n integer) LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. n LOOP
+		PERFORM lock_renew('refused', 60);
+		COMMIT;
+		PERFORM lock_acquire('refused'), lock_acquire('refused'), lock_acquire('refused');
+		COMMIT;
+	END LOOP;
+	INSERT INTO used SELECT used_bytes FROM pg_backend_memory_contexts WHERE name = 'TopMemoryContext';
+END $$;
+CALL be_refused(200);
+CALL be_refused(2000);
+SELECT max(bytes) - min(bytes) FROM used;
+EOC
+cmp_ok($grown =~ s/^t\n//r, '<', 20000, 'refusals leave no memory behind');
 
 # Somebody alters the table while a session knows of a lock that it is free.
 is($session->query_safe("BEGIN; $try"), 't', 'free');
