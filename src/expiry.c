@@ -130,8 +130,8 @@ scan_chunk(Batch *batch, BlockNumber nblocks)
 /*
  * One batch, within the current transaction: go on from scan->next_block until
  * the table's end, until enough rows are removed, or until the given time.
- * Leaves in *scan where to go on (block 0: the cycle is complete), the earliest
- * idle time seen, and whether rows were removed.
+ * Leaves in *scan where to go on (block 0: the cycle is complete), and the earliest
+ * idle time seen.
  */
 void
 lockext_expiry_batch(LockTable *table, SweepState *scan, TimestampTz until)
@@ -150,15 +150,11 @@ lockext_expiry_batch(LockTable *table, SweepState *scan, TimestampTz until)
 			break;
 	}
 
-	if (batch.removed > 0)
-	{
-		if (!lockext_floor_raise(table, batch.max_token))
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("could not raise the token floor"),
-					 errdetail("Another transaction has locked its row.")));
-		scan->removed = true;
-	}
+	if (batch.removed > 0 && !lockext_floor_raise(table, batch.max_token))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not raise the token floor"),
+				 errdetail("Another transaction has locked its row.")));
 	if (batch.damaged > 0)
 		ereport(LOG,
 				(errcode(ERRCODE_DATA_CORRUPTED),

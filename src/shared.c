@@ -279,9 +279,9 @@ lockext_worker_starting(void)
 /*
  * The worker has exited: decide when this database may have its next one.
  *
- * After a failure, later each time.  A run that removed rows goes on after a
- * pause five times as long as it took, one that only looked after ten times that, so
- * that neither costs more than a small part of one core.
+ * After a failure, later each time; else after ten times as long as this one ran, so that
+ * they cost no more than a small part of one core, and no sooner than after a nap if
+ * nothing is left to do.
  */
 void
 lockext_worker_finished(Oid dboid, TimestampTz now)
@@ -302,10 +302,9 @@ lockext_worker_finished(Oid dboid, TimestampTz now)
 		int64		ran_us = (int64) Max(slot->scan.elapsed_ms, 1) * 1000;
 
 		slot->backoff_us = 0;
-		if (slot->pending)
-			slot->not_before = now + (slot->scan.removed ? 5 : 10) * ran_us;
-		else
-			slot->not_before = now + Max((int64) lockext_naptime * 1000, 10 * ran_us);
+		slot->not_before = now + 10 * ran_us;
+		if (!slot->pending)
+			slot->not_before = Max(slot->not_before, now + (int64) lockext_naptime * 1000);
 	}
 	LWLockRelease(shared->lock);
 }

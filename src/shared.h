@@ -15,7 +15,6 @@ typedef struct SweepState
 {
 	BlockNumber next_block;		/* 0: a new cycle begins */
 	TimestampTz due;			/* earliest idle time seen in this cycle */
-	bool		removed;		/* the last run removed rows */
 	int			elapsed_ms;		/* how long the last run took */
 	bool		extension_found;
 } SweepState;
