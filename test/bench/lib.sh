@@ -19,11 +19,13 @@ figures=$work/figures.tsv
 # full_or_quick FULL QUICK: the one that applies
 full_or_quick() { if [ "${QUICK:-}" = yes ]; then say "$2"; else say "$1"; fi; }
 
-# prepare PG_CONFIG: set config and bin, building unless that was done
+# prepare PG_CONFIG: set config, bin and cluster, building unless that was done
 prepare() {
 	if [ -n "${BENCH_TREE:-}" ]; then
 		bin=$BENCH_TREE$("$1" --bindir)
 		config=$bin/pg_config
+		# shellcheck disable=SC2034
+		cluster=$BENCH_TREE/cluster
 	else
 		build "$1"
 	fi

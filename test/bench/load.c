@@ -83,6 +83,12 @@ static const Design designs[] = {
 		"SELECT pg_logical_emit_message(true, '', $1)",
 		"SELECT set_config('synchronous_commit', 'off', true), pg_logical_emit_message(true, '', $1)",
 	"k%d", 1, 0, false},
+	/* the same, if the first returns a row like that of lock_acquire() */
+	{"least-row", NULL,
+		"SELECT r.*, pg_logical_emit_message(true, '', $1) FROM jsonb_populate_record("
+		"($1, '', true, NULL, '', now(), 60, now(), 848685316250112, 0, NULL)::lock_result, NULL) AS r",
+		"SELECT set_config('synchronous_commit', 'off', true), pg_logical_emit_message(true, '', $1)",
+	"k%d", 1, 0, false},
 	{"shedlock", NULL,
 	SHEDLOCK_INSERT, SHEDLOCK_RELEASE, "k%d", 2, 0, false},
 	{"insert-delete", NULL,

@@ -3,6 +3,7 @@
 # directory to write to).  PostgreSQL does not run as root, nor do these.
 
 server=
+cluster=
 
 say() { printf '%s\n' "$*"; }
 
@@ -14,7 +15,8 @@ unset CDPATH DESTDIR MAKEFLAGS MFLAGS COPT PROFILE
 export LC_ALL=C.UTF-8 PGUSER=postgres
 
 # build PG_CONFIG: compile a copy of the sources and install it into a private
-# copy of that PostgreSQL.  Sets config, bin and pgxs, those of the copy.
+# copy of that PostgreSQL.  Sets config, bin and pgxs, those of the copy, and cluster,
+# which start_server makes copies of.
 build() {
 	rm -rf "$work/src" "$work/tree"
 	mkdir -p "$work/src"
@@ -27,7 +29,11 @@ build() {
 		say "build failed"
 		exit 1
 	}
+	cluster=$work/tree/cluster
+	make_cluster "$cluster"
 }
+
+make_cluster() { "$bin/initdb" -D "$1" -U postgres -A trust --no-sync --no-locale -E UTF8 >"$1.log"; }
 
 # Where the servers' sockets are.
 sockets=$work/s
@@ -39,7 +45,7 @@ start_server() {
 	shift
 	rm -rf "${work:?}/$name" "${sockets:?}"
 	mkdir -p "$sockets"
-	"$bin/initdb" -D "$work/$name" -U postgres -A trust --no-sync --no-locale -E UTF8 >"$work/$name.initdb.log"
+	if [ -n "$cluster" ]; then cp -Rp "$cluster" "$work/$name"; else make_cluster "$work/$name"; fi
 	{
 		printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$sockets'" "port = 5432" \
 			"max_prepared_transactions = 20" "log_line_prefix = '%m [%p] %q%a '" "$@"
