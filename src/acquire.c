@@ -7,10 +7,10 @@
  * have been refused of late (see seen.c), there is a look without any lock of ours
  * first: most refusals end there, with no transaction ID, no WAL and no
  * lock-manager traffic beyond the table's fast-path locks; or even before, if the
- * lock is known to be held, and it is known by whom or does not matter.  With scope "transaction"
- * no row is looked at if it is known that none says "held".  Nothing on the way
- * waits for another transaction; what cannot be had at once makes the answer
- * "busy".
+ * lock is known to be held, and it is known by whom or does not matter.  With scope
+ * "transaction" no row is looked at if it is known that none says "held".  Nothing
+ * on the way waits for another transaction; what cannot be had at once makes the
+ * answer "busy".
  *
  * A try does not overtake those who wait: see wait.c.
  */
@@ -104,14 +104,13 @@ lockext_try(PG_FUNCTION_ARGS)
 	Request		request = {.fn_oid = fcinfo->flinfo->fn_oid};
 	Outcome		outcome;
 	Seen		seen;
-	SeenEntry	entry;
 
 	lockext_arg_name(fcinfo, 0, 3, 4, &request.name);
 	request.scope = lockext_arg_scope(fcinfo, 2);
 	request.timeout_ms = lockext_arg_timeout(fcinfo, 1, request.scope);
 	must_be_able_to(&request, "lock_try()");
 
-	seen = what_is_seen(&request, &entry);
+	seen = what_is_seen(&request, NULL);
 	if (seen == LOCKEXT_SEEN_HELD || !try_acquire(&request, seen, &outcome))
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(outcome.row.token);
@@ -147,9 +146,7 @@ what_is_seen(const Request *request, SeenEntry *entry)
 bool
 lockext_try_acquire(Request *request, Outcome *outcome)
 {
-	SeenEntry	entry;
-
-	return try_acquire(request, what_is_seen(request, &entry), outcome);
+	return try_acquire(request, what_is_seen(request, NULL), outcome);
 }
 
 /* The same, without a look if this session knows who holds the lock, and still does. */

@@ -13,7 +13,6 @@
 
 #include "refused.h"
 
-#include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"

@@ -177,8 +177,9 @@ is_valid(const Place *place, TimestampTz now)
 }
 
 /*
- * What is known of the lock at this moment; if it is held, which entry says so.  Without
- * shared memory, the same as for a lock that should be looked at first.
+ * What is known of the lock at this moment; if it is held, which entry says so, unless
+ * entry is NULL.  Without shared memory, the same as for a lock that should be looked at
+ * first.
  */
 Seen
 lockext_seen(Oid relid, const LockName *name, SeenEntry *entry)
@@ -197,9 +198,12 @@ lockext_seen(Oid relid, const LockName *name, SeenEntry *entry)
 	if (is_valid(place, GetCurrentTimestamp()))
 		seen = *kind_of(place) == LOCKEXT_SEEN_HELD && is_of(&place->entry, relid, name)
 			? LOCKEXT_SEEN_HELD : LOCKEXT_SEEN_REFUSED;
-	entry->place = place - places;
-	entry->version = version;
-	entry->seen_at = place->entry.seen_at;
+	if (entry != NULL)
+	{
+		entry->place = place - places;
+		entry->version = version;
+		entry->seen_at = place->entry.seen_at;
+	}
 	return is_unchanged(place, version) ? seen : LOCKEXT_SEEN_REFUSED;
 }
 

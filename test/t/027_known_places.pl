@@ -1,7 +1,6 @@
 # Where a row was found is known to all sessions, so that the next one needs no index,
 # until the server starts anew; so is that no row says that a lock is held; and a session
-# knows who refused it a lock.  And a page
-# is tidied up when it is full, not at every look.
+# knows who refused it a lock.  And a page is tidied up when it is full, not at every look.
 
 use strict;
 use warnings;
